@@ -1,0 +1,65 @@
+"""The seams at which parts are swapped: pass another object that fits.
+
+One small protocol per kind of thing. Nothing registers itself and nothing is found by name at run time; `launch.py`
+builds the objects that the config asks for and hands them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from agent.types import Modality, Reading, Sample, Source, Utterance, Watermark
+
+
+class SensorError(Exception):
+    """A sensor could not open, or lost, what it reads from. The supervisor restarts it after a pause.
+
+    The message names the thing, what was asked, what was found and what to do.
+    """
+
+
+class Sensor(Protocol):
+    """Something that delivers samples."""
+
+    @property
+    def name(self) -> str:
+        """As in the config."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The streams it feeds; most sensors feed one, of their own name."""
+
+    def stream(self) -> AsyncIterator[Sample | Watermark]:
+        """Open on the first step, yield what comes, close in ``finally``; may be called again after it ended.
+
+        Ends by returning when the input is at its end (a file), and by `SensorError` when the input is lost.
+        """
+
+
+class Encoder(Protocol):
+    """Turns a modality's part of a window into evidence. Blocking; runs in a thread of its own."""
+
+    @property
+    def modality(self) -> Modality:
+        """The modality it reads."""
+
+    def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
+        """Read the samples of one window, oldest first, maybe of several sources.
+
+        What was worked out for a sample is remembered until the sample is dropped, so that overlapping windows cost
+        only their new samples.
+        """
+
+    def close(self) -> None:
+        """Free the engines."""
+
+
+class Transcriber(Protocol):
+    """Turns an utterance into text. Blocking; runs in a thread of its own."""
+
+    def transcribe(self, utterance: Utterance) -> str | None:
+        """The words, or None when there were none to be understood."""
+
+    def close(self) -> None:
+        """Free the engines."""

@@ -1,0 +1,277 @@
+"""What flows through Attune: samples, windows, evidence and decisions.
+
+Every instant is an ``int`` of nanoseconds on one monotonic clock (`agent.clock`). A sample without the instant at
+which the world produced it cannot be built. All types here are frozen; arrays inside them are shared, never copied,
+and must not be written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+AUDIO_RATE_HZ = 16_000
+"""Every audio sample is mono at this rate: what silero VAD and Whisper take. Sources resample."""
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
+
+
+class Modality(StrEnum):
+    """One way of sensing a person. The values are the names in config, topics and payloads."""
+
+    VISION = "vision"
+    AUDIO = "audio"
+    TEXT = "text"
+
+
+class Absence(StrEnum):
+    """Why a modality has nothing to say in a window."""
+
+    SILENT = "silent"
+    """The source delivers, but there is no face, speech or text in it."""
+    LATE = "late"
+    """Nothing came within the lateness."""
+    FAILED = "failed"
+    """The source is down and being restarted."""
+    SKIPPED = "skipped"
+    """The compute budget left it out."""
+    DISABLED = "disabled"
+    """Left out by config, pause or privacy."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture."""
+
+    bgr: U8
+    """(H, W, 3), blue green red, 0..255, as OpenCV delivers it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """One block of sound."""
+
+    pcm: F32
+    """(T,), mono, full scale at -1..1, `AUDIO_RATE_HZ`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Text:
+    """One message, or one spoken utterance after transcription."""
+
+    text: str
+    """Never empty."""
+    lang: str | None = None
+    """BCP 47 tag when the sender gave one."""
+    origin: Literal["message", "speech"] = "message"
+    """Typed or spoken."""
+
+
+Payload = Frame | Audio | Text
+
+
+def modality_of(payload: Payload) -> Modality:
+    """The modality to which a payload belongs."""
+    match payload:
+        case Frame():
+            return Modality.VISION
+        case Audio():
+            return Modality.AUDIO
+        case Text():
+            return Modality.TEXT
+        case _ as never:
+            assert_never(never)
+
+
+def nbytes(payload: Payload) -> int:
+    """Memory that a payload holds, in bytes (text: four bytes a character)."""
+    match payload:
+        case Frame():
+            return payload.bgr.nbytes
+        case Audio():
+            return payload.pcm.nbytes
+        case Text():
+            return 4 * len(payload.text)
+        case _ as never:
+            assert_never(never)
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Sample:
+    """What one source captured, over the span ``[t_ns, end_ns]``.
+
+    Samples compare and hash by identity, and can be referred to weakly: an encoder remembers what it made of a sample
+    in a ``WeakKeyDictionary``, and forgets it when the window drops the sample.
+    """
+
+    source: str
+    """Name of the source, as in the config: ``camera``, ``microphone``, ``text``…"""
+    payload: Payload
+    t_ns: int
+    """When the world began to produce it (exposure, first audio sample, first word)."""
+    end_ns: int
+    """When the world had produced it; equal to ``t_ns`` for an instant. Decides in which windows it falls."""
+    arrival_ns: int
+    """When we got it."""
+
+    def __post_init__(self) -> None:
+        if self.end_ns < self.t_ns:
+            raise ValueError(f"sample of {self.source}: ends at {self.end_ns} ns, before it begins at {self.t_ns} ns")
+
+    @property
+    def modality(self) -> Modality:
+        """The modality of the payload."""
+        return modality_of(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A source's word that it has delivered every sample that ends at or before ``t_ns``."""
+
+    source: str
+    t_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One stream of samples that the window knows by name."""
+
+    name: str
+    modality: Modality
+    awaited: bool = True
+    """Whether a window waits for this source. False where an answer may take seconds (transcription)."""
+    late_by_ns: int = 0
+    """How long after its end a sample may come and still enter the windows that are not yet cut. With 0 the source
+    delivers in order and its samples raise its watermark; otherwise only a `Watermark` does."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What was sensed up to ``end_ns``, cut once."""
+
+    start_ns: int
+    """The earliest instant that anything here may come from: ``end_ns`` less the longest span."""
+    end_ns: int
+    cut_ns: int
+    """When it was cut."""
+    settled: bool
+    """Whether every live source had delivered up to ``end_ns``; otherwise it was cut at the lateness."""
+    parts: Mapping[Modality, tuple[Sample, ...]]
+    """Per modality its samples in the order of ``(end_ns, t_ns, source)``; modalities without samples are absent."""
+    missing: Mapping[Modality, Absence]
+    """The modalities that are not in ``parts``, and why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Utterance:
+    """A stretch of speech that the voice activity detector has closed."""
+
+    source: str
+    pcm: F32
+    """(T,), as in `Audio`."""
+    t_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What one modality says in one window."""
+
+    modality: Modality
+    source: str
+    """The source that decided: of several, the one with the best quality."""
+    probs: F64
+    """(K,), calibrated posterior over the agent's labels, sums to 1, never 0."""
+    prior: F64
+    """(K,), the class prior under which ``probs`` were trained."""
+    quality: float
+    """0..1, measured from the signal."""
+    t_ns: int
+    """The newest instant on which it is based; its age in a window is ``window.end_ns - t_ns``."""
+    engine: str
+    """The back end that ran it: ``onnxruntime`` or ``tensorrt``."""
+    dimensions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Continuous readings in 0..1, such as ``arousal``; empty where the encoder has none."""
+    rivals: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Other sources of the modality that had evidence, with their quality."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What an encoder makes of its part of a window."""
+
+    evidence: Evidence | None
+    """None when there is no face, speech or text in it: never a uniform guess."""
+    utterances: tuple[Utterance, ...] = ()
+    """Utterances that ended in it, each reported once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one modality had to do with a decision."""
+
+    label: str
+    """Its own most probable label."""
+    confidence: float
+    """Its own probability for ``label``."""
+    weight: float
+    """reliability * quality * exp(-age / tau), 0..1."""
+    quality: float
+    age_ns: int
+    contribution: float
+    """Its share in the fused result; the shares of a decision sum to 1."""
+    source: str
+    engine: str
+    encode_ns: int
+    rivals: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time went between a window's end and the hand-over of its decision, in ns."""
+
+    align: int
+    encode: int
+    fuse: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The fused answer for one window."""
+
+    session: str
+    seq: int
+    """Counts published decisions of a session from 0, without gaps."""
+    start_ns: int
+    end_ns: int
+    label: str | None
+    """None when it abstained."""
+    confidence: float
+    """Probability of the most probable label, 0..1."""
+    conflict: float
+    """0 (the modalities agree) .. 1 (they exclude one another)."""
+    rule: str
+    probabilities: Mapping[str, float]
+    dimensions: Mapping[str, float]
+    modalities: Mapping[Modality, Contribution]
+    missing: Mapping[Modality, Absence]
+    latency: Latency
+
+    @property
+    def abstained(self) -> bool:
+        """Whether nothing was sensed, or the result was not sure enough to name a label."""
+        return self.label is None
+
+    @property
+    def id(self) -> str:
+        """Unique over sessions, and the same in every replay of one."""
+        return f"{self.session}-{self.seq}"

@@ -1,0 +1,95 @@
+"""Engines run ONNX models; encoders make evidence of what they return.
+
+`open_engine` is the one door: it returns an `Engine` for the back end that was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Backend = Literal["auto", "tensorrt", "onnxruntime"]
+
+log = logging.getLogger(__name__)
+
+
+class EngineError(Exception):
+    """A model could not be opened or run. The message names the model, what was asked, what was found, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named input or output."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+    """A string names an axis whose length is free."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class Engine(Protocol):
+    """A model that is ready to run. `infer` blocks and may be called from one thread at a time."""
+
+    @property
+    def backend(self) -> str:
+        """``onnxruntime`` or ``tensorrt``."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once. Feeds are by input name, of exactly that dtype; raises `EngineError` on a misfit, by name."""
+
+    def close(self) -> None: ...
+
+    def __str__(self) -> str:
+        """What it is, in one line: model, back end, inputs, outputs."""
+
+
+def open_engine(path: Path | str, backend: Backend = "auto", *, threads: int = 1) -> Engine:
+    """Open the ONNX model at `path`.
+
+    ``auto`` takes TensorRT where it can be had and says in the log what it chose and why; a named back end never
+    falls back. `threads` bounds the CPU threads of ONNX Runtime. Raises `EngineError`.
+    """
+    from engines.ort import OrtEngine
+
+    path = Path(path)
+    match backend:
+        case "onnxruntime":
+            return OrtEngine(path, threads=threads)
+        case "tensorrt":
+            raise EngineError(
+                f'{path.name}: backend = "tensorrt" was asked for, but this version has no TensorRT back end yet;'
+                ' set backend = "onnxruntime"'
+            )
+        case "auto":
+            log.info("%s: onnxruntime (auto: this version has no TensorRT back end yet)", path.name)
+            return OrtEngine(path, threads=threads)
+        case _ as never:
+            assert_never(never)
+
+
+def check_feeds(model: str, inputs: tuple[Tensor, ...], feeds: Mapping[str, Array]) -> None:
+    """Raise `EngineError` where `feeds` do not fit `inputs` in names, dtype, rank or a fixed axis."""
+    asked, given = {t.name for t in inputs}, set(feeds)
+    if asked != given:
+        raise EngineError(f"{model}: takes the inputs {sorted(asked)}, was given {sorted(given)}")
+    for tensor in inputs:
+        array = feeds[tensor.name]
+        fits = array.dtype == tensor.dtype and array.ndim == len(tensor.shape)
+        if not fits or any(isinstance(n, int) and n != m for n, m in zip(tensor.shape, array.shape, strict=True)):
+            raise EngineError(f"{model}: takes {tensor}, was given {array.dtype}{list(array.shape)}")

@@ -1,0 +1,1 @@
+"""Converters from the formats in which packages carry weights to ONNX. For ``launch.py models`` alone."""

@@ -1,0 +1,68 @@
+"""ONNX Runtime on the CPU: the back end that runs everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from engines import Array, EngineError, Tensor, check_feeds
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(bool)": np.bool_,
+}
+
+
+class OrtEngine:
+    """One session. No arena growth is kept between runs and no thread spins: an edge box has better to do."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._name = path.name
+        try:
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+            raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
+        self.inputs = tuple(map(_tensor, self._session.get_inputs()))
+        self.outputs = tuple(map(_tensor, self._session.get_outputs()))
+        self._output_names = [tensor.name for tensor in self.outputs]
+
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        check_feeds(self._name, self.inputs, feeds)
+        try:
+            results = self._session.run(self._output_names, dict(feeds))
+        except Exception as error:  # as above
+            shapes = {name: list(array.shape) for name, array in feeds.items()}
+            raise EngineError(f"{self._name}: onnxruntime failed on inputs of shape {shapes}: {error}") from error
+        return dict(zip(self._output_names, results, strict=True))
+
+    def close(self) -> None:
+        del self._session
+
+    def __str__(self) -> str:
+        sides = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
+        return f"{self._name} on onnxruntime {ort.__version__} (CPU): {' -> '.join(sides)}"
+
+
+def _tensor(arg: Any) -> Tensor:
+    shape = tuple(n if isinstance(n, int) else str(n or f"axis{i}") for i, n in enumerate(arg.shape))
+    try:
+        return Tensor(arg.name, np.dtype(_DTYPES[arg.type]), shape)
+    except KeyError:
+        raise EngineError(f"{arg.name} has the type {arg.type}; known are {', '.join(_DTYPES)}") from None

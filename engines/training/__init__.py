@@ -1,0 +1,1 @@
+"""Training of the heads under ``engines/weights``. Needs the extra ``train``; never imported at run time."""
