@@ -1,0 +1,155 @@
+"""Clocks: the monotonic clock that stamps everything, its relation to wall-clock time, and the virtual clock of replay.
+
+Inside the program time is an ``int`` of nanoseconds of `time.monotonic_ns`. Wall-clock time appears only where
+something is printed or published, and always by way of `WallClock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+MS = 1_000_000
+"""One millisecond, in ns."""
+SECOND = 1_000_000_000
+"""One second, in ns."""
+
+
+class Clock(Protocol):
+    """Tells the instant, and waits for one."""
+
+    def now_ns(self) -> int:
+        """The present instant."""
+
+    async def sleep_until(self, t_ns: int) -> None:
+        """Return once `now_ns` has reached ``t_ns``; at the next turn of the loop when it already has."""
+
+
+class RealClock:
+    """The machine's monotonic clock."""
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    async def sleep_until(self, t_ns: int) -> None:
+        await asyncio.sleep(max(0, t_ns - time.monotonic_ns()) / SECOND)
+
+
+class VirtualClock:
+    """A clock that stands still until it is told to go on: replay and tests run on it."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._now_ns = start_ns
+        self._order = itertools.count()
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    async def sleep_until(self, t_ns: int) -> None:
+        if t_ns <= self._now_ns:
+            await asyncio.sleep(0)
+            return
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (t_ns, next(self._order), sleeper))
+        await sleeper
+
+    def advance_to(self, t_ns: int) -> None:
+        """Set the clock to ``t_ns``, never backwards, and wake those who slept until then, in their order."""
+        self._now_ns = max(self._now_ns, t_ns)
+        while self._sleepers and self._sleepers[0][0] <= self._now_ns:
+            sleeper = heapq.heappop(self._sleepers)[2]
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """From ``start_ns`` on, wall = max(mono + offset_ns, floor_ns)."""
+
+    start_ns: int
+    offset_ns: int
+    floor_ns: int
+
+    def wall_ns(self, mono_ns: int) -> int:
+        return max(mono_ns + self.offset_ns, self.floor_ns)
+
+
+class WallClock:
+    """Wall-clock time of monotonic instants, steady under steps of the wall clock.
+
+    An instant that was once converted keeps its value, and converted time never runs backwards, as in the calibration
+    of Microsoft's Platform for Situated Intelligence: a forward step holds from its instant on; after a backward step
+    time stands still until the wall clock has caught up; nothing is slewed. Unlike there, a backward step of more
+    than `FOLLOW_BACK_NS` is followed at once and counted in `steps_back`: a clock that is wrong for hours is worse
+    than one jump.
+    """
+
+    FOLLOW_BACK_NS = 60 * SECOND
+    """A backward step longer than this is followed."""
+    KEEP = 4096
+    """Calibrations that are remembered; an instant older than all of them converts by the oldest."""
+
+    def __init__(self, *, tolerance_ns: int = 0) -> None:
+        """Differences of at most ``tolerance_ns`` from the present calibration are taken for jitter of the reading."""
+        self._tolerance_ns = tolerance_ns
+        self._segments: list[_Segment] = []
+        self._newest_ns: int | None = None
+        self.steps_back = 0
+        """Backward steps that were followed."""
+
+    def calibrate(self, mono_ns: int, wall_ns: int) -> None:
+        """Say that the wall clock read ``wall_ns`` (since the Unix epoch) at the monotonic instant ``mono_ns``."""
+        offset_ns = wall_ns - mono_ns
+        if not self._segments:
+            self._segments.append(_Segment(mono_ns, offset_ns, offset_ns + mono_ns))
+            return
+        last = self._segments[-1]
+        if abs(offset_ns - last.offset_ns) <= self._tolerance_ns:
+            return
+        start_ns = max(mono_ns, last.start_ns)
+        if self._newest_ns is not None:
+            start_ns = max(start_ns, self._newest_ns + 1)
+        reached_ns = last.wall_ns(start_ns)
+        floor_ns = reached_ns
+        if reached_ns - (start_ns + offset_ns) > self.FOLLOW_BACK_NS:
+            self.steps_back += 1
+            floor_ns = start_ns + offset_ns
+        self._segments.append(_Segment(start_ns, offset_ns, floor_ns))
+        del self._segments[: -self.KEEP]
+
+    def wall_ns(self, mono_ns: int) -> int:
+        """Nanoseconds since the Unix epoch at ``mono_ns``; raises `LookupError` before the first calibration."""
+        if not self._segments:
+            raise LookupError("the wall clock has not been calibrated yet: call calibrate() first")
+        if self._newest_ns is None or mono_ns > self._newest_ns:
+            self._newest_ns = mono_ns
+        at = bisect_right(self._segments, mono_ns, key=_start_ns) - 1
+        if at < 0:  # before the first calibration there was no step that we know of
+            return mono_ns + self._segments[0].offset_ns
+        return self._segments[at].wall_ns(mono_ns)
+
+    def read(self) -> None:
+        """Calibrate with the machine's clocks."""
+        before_ns = time.monotonic_ns()
+        wall_ns = time.time_ns()
+        self.calibrate((before_ns + time.monotonic_ns()) // 2, wall_ns)
+
+
+def _start_ns(segment: _Segment) -> int:
+    return segment.start_ns
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(wall_ns: int) -> str:
+    """Wall-clock nanoseconds as RFC 3339 in UTC with milliseconds, rounded down."""
+    instant = _EPOCH + timedelta(milliseconds=wall_ns // MS)
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
