@@ -1,0 +1,24 @@
+"""``python -m engines.training face|voice|language --data DIR``: train a head and write it to ``engines/weights``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+ENCODERS = ("face", "voice", "language")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Hand over to ``engines.training.<encoder>.main``; 2 where no encoder is named that there is."""
+    if not argv or argv[0] not in ENCODERS:
+        asked = f"training: {argv[0]!r} is none of the encoders\n" if argv and argv[0] not in ("-h", "--help") else ""
+        print(f"{asked}usage: python -m engines.training {'|'.join(ENCODERS)} --data DIR [--help]", file=sys.stderr)
+        return 0 if argv and not asked else 2
+    # By name and only now: each needs scikit-learn and packages of its own.
+    module = importlib.import_module(f"engines.training.{argv[0]}")
+    return int(module.main(argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

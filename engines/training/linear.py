@@ -1,0 +1,207 @@
+"""Fit and measure linear heads (`engines.head.Head`) with scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+
+from agent.types import F64
+from engines.head import Head
+
+Ints = npt.NDArray[np.intp]
+ClassWeight = Literal["balanced", "root"] | None
+"""``balanced`` weighs a class by 1 / its frequency, ``root`` by the root of that, None leaves it as it is."""
+
+ECE_BINS = 15
+
+
+def fit(
+    x: npt.NDArray[Any],
+    y: Ints,
+    *,
+    labels: Sequence[str],
+    groups: npt.NDArray[Any] | None = None,
+    held_out: tuple[npt.NDArray[Any], Ints] | None = None,
+    class_weight: ClassWeight = None,
+    c: float | Sequence[float] = 1.0,
+    folds: int = 5,
+) -> Head:
+    """Softmax regression on x (N, D) and y (N,), indices into `labels`; every label needs an example.
+
+    The temperature, and of several `c` (inverse strength of the L2 penalty) the best, are those of the least
+    negative log-likelihood on data that was not fitted: `held_out`, or else `folds` folds of the training data, which
+    never share a value of `groups` (N,); the heads of the folds are then dropped and one is fitted to everything.
+    The prior of the head is that of the classes as weighted. Deterministic.
+    """
+    per_class = _class_weights(_count(y, labels), class_weight)  # (K,)
+    grid = [float(c)] if isinstance(c, int | float) else [float(value) for value in c]
+
+    best: tuple[float, float, float] | None = None  # NLL, c, temperature
+    for strength in grid:
+        logits, truth = _unseen_logits(
+            x, y, groups=groups, held_out=held_out, per_class=per_class, labels=labels, c=strength, folds=folds
+        )
+        temperature = fit_temperature(logits, truth, weights=per_class[truth])
+        nll = _nll(logits / temperature, truth, per_class[truth])
+        if best is None or nll < best[0]:
+            best = nll, strength, temperature
+    assert best is not None
+    return _fit_once(x, y, per_class=per_class, labels=labels, c=best[1], temperature=best[2])
+
+
+def cross_posteriors(x: npt.NDArray[Any], y: Ints, *, groups: npt.NDArray[Any], **settings: Any) -> F64:
+    """(N, K) posteriors of each group by a head that was fitted, temperature included, on the other groups.
+
+    `settings` are those of `fit`. What leaving one speaker, or one identity, out measures.
+    """
+    probs = np.zeros((len(y), len(settings["labels"])))
+    for train, test in LeaveOneGroupOut().split(x, y, groups):
+        head = fit(x[train], y[train], groups=groups[train], **settings)
+        probs[test] = head.posterior(x[test])
+    return probs
+
+
+def fit_temperature(logits: F64, y: Ints, *, weights: F64 | None = None) -> float:
+    """The temperature in 0.05..20 that minimises the (weighted) negative log-likelihood of (N, K) logits.
+
+    Golden section on log T: the likelihood of a softmax has one minimum in 1/T.
+    """
+    weights = np.ones(len(y)) if weights is None else weights
+    low, high = np.log(0.05), np.log(20.0)
+    ratio = (np.sqrt(5) - 1) / 2
+    for _ in range(40):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if _nll(logits / np.exp(left), y, weights) < _nll(logits / np.exp(right), y, weights):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How good posteriors are on labelled data."""
+
+    n: int
+    accuracy: float
+    uar: float
+    """Mean recall over the labels that occur."""
+    macro_f1: float
+    """Mean F1 over the labels that occur."""
+    nll: float
+    """Mean, in nats."""
+    ece: float
+    """Expected calibration error of the most probable label, 15 equal bins (Guo et al. 2017)."""
+    recall: Mapping[int, float]
+    """By index of the label, of those that occur."""
+
+    def __str__(self) -> str:
+        return (
+            f"n {self.n}, accuracy {self.accuracy:.3f}, uar {self.uar:.3f}, macro-F1 {self.macro_f1:.3f},"
+            f" nll {self.nll:.3f}, ece {self.ece:.3f}"
+        )
+
+
+def report(y: Ints, probs: F64) -> Report:
+    """Measure (N, K) posteriors against y (N,)."""
+    predicted = probs.argmax(axis=1)
+    present = np.unique(y)
+    recall, f1 = {}, []
+    for k in present.tolist():
+        hits = int(np.sum((predicted == k) & (y == k)))
+        recall[k] = hits / int(np.sum(y == k))
+        f1.append(2 * hits / int(np.sum(predicted == k) + np.sum(y == k)))
+    return Report(
+        n=len(y),
+        accuracy=float(np.mean(predicted == y)),
+        uar=float(np.mean(list(recall.values()))),
+        macro_f1=float(np.mean(f1)),
+        nll=float(-np.mean(np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12)))),
+        ece=ece(y, probs),
+        recall=recall,
+    )
+
+
+def ece(y: Ints, probs: F64, *, bins: int = ECE_BINS) -> float:
+    """Expected calibration error: mean |accuracy - confidence| over bins of equal width, weighted by their size."""
+    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == y
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(y))
+
+
+def _count(y: Ints, labels: Sequence[str]) -> Ints:
+    counts = np.bincount(y, minlength=len(labels))
+    if len(counts) != len(labels) or not counts.all():
+        found = dict(zip(labels, counts.tolist(), strict=False))
+        raise ValueError(f"training: every one of the {len(labels)} labels needs examples; found {found}")
+    return counts
+
+
+def _class_weights(counts: Ints, mode: ClassWeight) -> F64:
+    balanced = counts.sum() / (len(counts) * counts)
+    return np.asarray(balanced ** {"balanced": 1.0, "root": 0.5, None: 0.0}[mode], dtype=np.float64)
+
+
+def _fit_once(
+    x: npt.NDArray[Any], y: Ints, *, per_class: F64, labels: Sequence[str], c: float, temperature: float = 1.0
+) -> Head:
+    mass = per_class * _count(y, labels)
+    mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    scale = np.where(scale > 1e-9, scale, 1.0)  # a constant feature says nothing: it becomes 0, not infinite
+    model = LogisticRegression(C=c, max_iter=2000, class_weight=dict(enumerate(per_class.tolist())))
+    model.fit((x - mean) / scale, y)
+    weight, bias = model.coef_.T, model.intercept_
+    if len(labels) == 2:  # scikit-learn keeps only the second of two columns
+        weight, bias = np.hstack([np.zeros_like(weight), weight]), np.array([0.0, *bias])
+    return Head(
+        mean=mean,
+        scale=scale,
+        weight=np.asarray(weight, dtype=np.float64),
+        bias=np.asarray(bias, dtype=np.float64),
+        temperature=temperature,
+        prior=mass / mass.sum(),
+        labels=tuple(labels),
+    )
+
+
+def _unseen_logits(
+    x: npt.NDArray[Any],
+    y: Ints,
+    *,
+    groups: npt.NDArray[Any] | None,
+    held_out: tuple[npt.NDArray[Any], Ints] | None,
+    per_class: F64,
+    labels: Sequence[str],
+    c: float,
+    folds: int,
+) -> tuple[F64, Ints]:
+    """Logits (M, K) of examples that their head had not seen, and what they are (M,)."""
+    if held_out is not None:
+        head = _fit_once(x, y, per_class=per_class, labels=labels, c=c)
+        return np.log(head.posterior(held_out[0])), held_out[1]
+    logits = np.zeros((len(y), len(labels)))
+    for train, test in _folds(x, y, groups, folds):
+        head = _fit_once(x[train], y[train], per_class=per_class, labels=labels, c=c)
+        logits[test] = np.log(np.maximum(head.posterior(x[test]), 1e-12))
+    return logits, y
+
+
+def _folds(x: npt.NDArray[Any], y: Ints, groups: npt.NDArray[Any] | None, folds: int) -> Iterator[tuple[Ints, Ints]]:
+    if groups is None:
+        yield from StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y)
+        return
+    folds = min(folds, len(np.unique(groups)))
+    yield from StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups)
+
+
+def _nll(logits: F64, y: Ints, weights: F64) -> float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs = shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
+    return float(-(weights * log_probs).sum() / weights.sum())
