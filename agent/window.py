@@ -74,6 +74,7 @@ class SlidingWindow:
             raise ValueError(f"no span is given for {', '.join(sorted(unknown))}")
         self._future_ns = bounds.future_ns
         self._longest_ns = max(spans_ns.values())
+        self._cut_end_ns = -(1 << 62)
         self.next_end_ns = (start_ns // hop_ns + 1) * hop_ns
 
     @property
@@ -87,7 +88,7 @@ class SlidingWindow:
         end_ns = sample.end_ns
         if end_ns > sample.arrival_ns + self._future_ns:
             return self._drop(sample, "future")
-        if end_ns <= self.next_end_ns - self.hop_ns - stream.source.late_by_ns:
+        if end_ns <= self._cut_end_ns - stream.source.late_by_ns:
             return self._drop(sample, "late")
         if not stream.source.late_by_ns:
             if end_ns == stream.newest_ns:
@@ -99,7 +100,7 @@ class SlidingWindow:
         return True
 
     def watermark(self, source: str, t_ns: int) -> None:
-        """A source says that it has delivered all that ends at or before ``t_ns``; a lower one than before is ignored."""
+        """A source says that it has delivered all that ends at or before ``t_ns``; less than before is ignored."""
         stream = self._streams[source]
         stream.watermark_ns = max(stream.watermark_ns, t_ns)
 
@@ -115,6 +116,7 @@ class SlidingWindow:
             if not settled and now_ns < self.deadline_ns:
                 break
             windows.append(self._window(now_ns, settled=settled))
+            self._cut_end_ns = self.next_end_ns
             self.next_end_ns += self.hop_ns
         return windows
 

@@ -1,0 +1,303 @@
+"""``config.toml`` as typed, frozen settings, in the order of the file.
+
+`load` reports every fault at once, each with its key, what was found and what to do; an unknown key fails with the
+nearest known name. Durations, sizes and rates are strings with a unit; in here they are ns, bytes and Hz.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from agent import faults
+from agent.clock import MS, SECOND
+from agent.durations import parse_duration, parse_rate, parse_size
+from agent.fusion import RuleName
+from agent.types import Modality
+
+LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+
+
+class ConfigError(Exception):
+    """What is wrong with the config: one line a fault."""
+
+    def __init__(self, path: str, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''}"
+        super().__init__("\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)]))
+
+
+def _positive(ns: int) -> int:
+    if ns <= 0:
+        raise ValueError("must be above 0")
+    return ns
+
+
+def _topic_level(text: str) -> str:
+    if not text or re.search(r"[/+#\0\s]", text):
+        raise ValueError(f"must be one level of an MQTT topic: no /, +, #, white space; found {text!r}")
+    return text
+
+
+def _secret(text: object) -> object:
+    """``${NAME}`` from the environment, or the content of a file; never the secret itself."""
+    if not isinstance(text, str):
+        return text
+    if match := re.fullmatch(r"\$\{(\w+)\}", text):
+        if match[1] not in os.environ:
+            raise ValueError(f"the environment has no variable {match[1]}; set it before the start")
+        return os.environ[match[1]]
+    path = Path(text).expanduser()
+    if not path.is_absolute() or not path.is_file():
+        raise ValueError("a secret is not written here: give ${NAME} (from the environment) or a file's absolute path")
+    return path.read_text(encoding="utf-8").rstrip("\n")
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive)]
+DurationOrZero = Annotated[int, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive)]
+Count = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[str, AfterValidator(_topic_level)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, and without keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Agent(Table):
+    """``[agent]``."""
+
+    node: Level = Field(default_factory=lambda: re.sub(r"[/+#\s]", "_", socket.gethostname()))
+    labels: tuple[str, ...] = LABELS
+    prior: Literal["uniform"] | tuple[Annotated[float, Field(gt=0)], ...] = "uniform"
+    hop: Duration = 500 * MS
+    lateness: DurationOrZero = 250 * MS
+    transcribe: bool = True
+    max_samples: Count = 4_000
+    max_memory: Size = 256 << 20
+
+    @field_validator("node", mode="before")
+    @classmethod
+    def _host_name(cls, node: object) -> object:
+        return re.sub(r"[/+#\s]", "_", socket.gethostname()) if node == "" else node
+
+    @model_validator(mode="after")
+    def _prior_fits(self) -> Agent:
+        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
+            raise ValueError(f"labels must be two or more different names; found {list(self.labels)}")
+        if self.prior != "uniform" and len(self.prior) != len(self.labels):
+            raise ValueError(f'prior must be "uniform" or {len(self.labels)} numbers; found {len(self.prior)}')
+        return self
+
+
+class CameraSensor(Table):
+    """``[sensors.<name>] kind = "camera"``."""
+
+    kind: Literal["camera"]
+    device: str
+    width: Count = 640
+    height: Count = 480
+    fps: Annotated[float, Field(gt=0)] = 30.0
+    loop: bool = False
+    stall: Duration = 5 * SECOND
+
+
+class MicrophoneSensor(Table):
+    """``[sensors.<name>] kind = "microphone"``."""
+
+    kind: Literal["microphone"]
+    device: str = "default"
+    block: Duration = 20 * MS
+    stall: Duration = 5 * SECOND
+
+
+class TextSensor(Table):
+    """``[sensors.<name>] kind = "text"``: MQTT messages on ``<base>/<node>/text/in``."""
+
+    kind: Literal["text"]
+    max_delay: Duration = 10 * SECOND
+    max_size: Size = 64 << 10
+    queue: Count = 64
+
+
+class StdinSensor(Table):
+    """``[sensors.<name>] kind = "stdin"``: a message a line."""
+
+    kind: Literal["stdin"]
+
+
+class ReplaySensor(Table):
+    """``[sensors.<name>] kind = "replay"``: a recorded session, in real time."""
+
+    kind: Literal["replay"]
+    session: Path
+    loop: bool = False
+
+
+SensorTable = Annotated[
+    CameraSensor | MicrophoneSensor | TextSensor | StdinSensor | ReplaySensor, Field(discriminator="kind")
+]
+
+
+class Encoder(Table):
+    """``[encoders.<modality>]``."""
+
+    enabled: bool = True
+    backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    span: Duration
+    reliability: Share
+    tau: Duration
+    labels: dict[str, str] = {}
+
+
+class Vision(Encoder):
+    """``[encoders.vision]``."""
+
+    span: Duration = 1 * SECOND
+    reliability: Share = 0.7
+    tau: Duration = 1 * SECOND
+    rate: Rate = 5.0
+
+
+class Audio(Encoder):
+    """``[encoders.audio]``."""
+
+    span: Duration = 3 * SECOND
+    reliability: Share = 0.6
+    tau: Duration = 3 * SECOND
+
+
+class Language(Encoder):
+    """``[encoders.text]``."""
+
+    span: Duration = 10 * SECOND
+    reliability: Share = 0.6
+    tau: Duration = 5 * SECOND
+
+
+class Encoders(Table):
+    """``[encoders]``."""
+
+    vision: Vision = Vision()
+    audio: Audio = Audio()
+    text: Language = Language()
+
+    def items(self) -> Iterable[tuple[Modality, Encoder]]:
+        """Each modality with its table."""
+        return ((Modality.VISION, self.vision), (Modality.AUDIO, self.audio), (Modality.TEXT, self.text))
+
+
+class Fusion(Table):
+    """``[fusion]``."""
+
+    rule: RuleName = "bayes"
+    dwell: DurationOrZero = 3 * SECOND
+    trust: Share = 0.5
+    abstain_below: Share = 0.35
+
+
+class Mqtt(Table):
+    """``[mqtt]``."""
+
+    broker: str = "embedded"
+    base: Level = "attune"
+    user: str | None = None
+    password: Secret | None = None
+    ca_file: Path | None = None
+    decision_qos: Literal[0, 1] = 0
+    stale_after: Duration = 10 * SECOND
+    metrics_every: Duration = 10 * SECOND
+    queue: Count = 256
+
+    @field_validator("broker")
+    @classmethod
+    def _known_form(cls, broker: str) -> str:
+        if not re.fullmatch(r"embedded(:\d{1,5})?|mqtts?://[^/@\s]+", broker):
+            raise ValueError(
+                f'must be "embedded", "embedded:PORT", "mqtt://HOST[:PORT]" or "mqtts://HOST[:PORT]"'
+                f" (user and password have keys of their own); found {broker!r}"
+            )
+        return broker
+
+
+class Models(Table):
+    """``[models]``."""
+
+    cache: Path | None = None
+    licences: Literal["any"] = "any"
+
+
+class Config(Table):
+    """The whole file."""
+
+    agent: Agent = Agent()
+    sensors: dict[Level, SensorTable] = {}
+    encoders: Encoders = Encoders()
+    fusion: Fusion = Fusion()
+    mqtt: Mqtt = Mqtt()
+    models: Models = Models()
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read the file and apply ``table.key=value`` overrides; raises `ConfigError` with every fault there is."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["no such file; name one with --config FILE"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from None
+    lines = [line for override in overrides if (line := _override(tables, override))]
+    try:
+        config = Config.model_validate(tables)
+    except ValidationError as error:
+        lines += faults.lines(error, Config, tables)
+    if lines:
+        raise ConfigError(str(path), lines)
+    return config
+
+
+def _override(tables: dict[str, Any], override: str) -> str | None:
+    """Put one ``table.key=value`` into the tables; returns the fault where it cannot."""
+    key, separator, text = override.partition("=")
+    names = key.strip().split(".")
+    if not separator or not all(names):
+        return f"--set {override}: write it as table.key=value"
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string, so that the shell's quotes suffice
+    table: Any = tables
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            return f"--set {override}: {name} is a value, not a table"
+    table[names[-1]] = value
+    return None
+
+
+def prior_of(agent: Agent) -> Mapping[str, float]:
+    """The agent's prior by label, summing to 1."""
+    weights = (1.0,) * len(agent.labels) if agent.prior == "uniform" else agent.prior
+    return {label: weight / sum(weights) for label, weight in zip(agent.labels, weights, strict=True)}

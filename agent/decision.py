@@ -1,0 +1,112 @@
+"""The fusion head: weighs what the modalities say, combines it, smooths it, and decides or abstains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.fusion import Floats, Rule
+from agent.smoothing import StickyFilter
+from agent.types import Evidence, Modality
+
+PAD_ANCHORS: Mapping[str, tuple[float, float]] = {
+    "neutral": (0.0, 0.0),
+    "happy": (0.81, 0.51),
+    "sad": (-0.63, -0.27),
+    "angry": (-0.51, 0.59),
+    "fearful": (-0.64, 0.60),
+    "disgusted": (-0.60, 0.35),
+    "surprised": (0.40, 0.67),
+}
+"""Pleasure and arousal of the labels, -1..1 (Russell and Mehrabian 1977, table 1; neutral is the origin)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How much a modality is believed before its signal is looked at."""
+
+    reliability: float
+    """0..1, its share of right answers on held-out data, roughly."""
+    tau_ns: int
+    """How fast its evidence ages: after this time it counts 1/e."""
+
+    def weight(self, evidence: Evidence, end_ns: int) -> float:
+        """Trust in ``evidence`` now: reliability * quality * exp(-age / tau), clipped to 0..1."""
+        age_ns = max(0, end_ns - evidence.t_ns)
+        return min(1.0, max(0.0, self.reliability * evidence.quality * math.exp(-age_ns / self.tau_ns)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What the head makes of one window."""
+
+    label: str | None
+    """None when it abstains."""
+    confidence: float
+    probs: Floats
+    """(K,)"""
+    conflict: float
+    weights: Mapping[Modality, float]
+    shares: Mapping[Modality, float]
+    dimensions: Mapping[str, float]
+    """Valence and arousal in 0..1, derived from ``probs`` by `PAD_ANCHORS`; arousal also from what the voice reads."""
+
+
+class FusionHead:
+    """Keeps the belief about the label from window to window. Call `judge` in the order of the windows."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        labels: Sequence[str],
+        prior: Floats,
+        trust: Mapping[Modality, Trust],
+        smoothing: StickyFilter | None,
+        abstain_below: float,
+    ) -> None:
+        self.labels = tuple(labels)
+        self.prior = prior
+        self._rule = rule
+        self._trust = trust
+        self._smoothing = smoothing
+        self._abstain_below = abstain_below
+        known = all(label in PAD_ANCHORS for label in labels)
+        self._anchors = np.array([PAD_ANCHORS[label] for label in labels]) / 2 + 0.5 if known else None  # (K, 2)
+
+    def judge(self, evidence: Sequence[Evidence], end_ns: int) -> Verdict:
+        """Fuse the evidence of the window that ends at ``end_ns``; none at all gives an abstention."""
+        count, labels = len(evidence), len(self.labels)
+        weights = np.array([self._trust[e.modality].weight(e, end_ns) for e in evidence], np.float64)
+        combined = self._rule.combine(
+            np.array([e.probs for e in evidence]).reshape(count, labels),
+            weights,
+            np.array([e.prior for e in evidence]).reshape(count, labels),
+            self.prior,
+        )
+        probs = self._smoothing.update(combined.probs, end_ns) if self._smoothing else combined.probs
+        top = int(probs.argmax())
+        confidence = float(probs[top])
+        sure = weights.any() and confidence >= self._abstain_below
+        by_modality = {e.modality: i for i, e in enumerate(evidence)}
+        return Verdict(
+            label=self.labels[top] if sure else None,
+            confidence=confidence,
+            probs=probs,
+            conflict=combined.conflict,
+            weights={m: float(weights[i]) for m, i in by_modality.items()},
+            shares={m: float(combined.shares[i]) for m, i in by_modality.items()},
+            dimensions=self._dimensions(probs, evidence, weights),
+        )
+
+    def _dimensions(self, probs: Floats, evidence: Sequence[Evidence], weights: Floats) -> dict[str, float]:
+        if self._anchors is None:
+            return {}
+        valence, arousal = (float(x) for x in probs @ self._anchors)
+        for reading, weight in zip(evidence, weights, strict=True):
+            if "arousal" in reading.dimensions:  # a voice that is heard tells arousal better than any label
+                arousal = (1 - float(weight)) * arousal + float(weight) * reading.dimensions["arousal"]
+        return {"valence": valence, "arousal": arousal}

@@ -1,0 +1,94 @@
+"""What pydantic found wrong, in words that a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+
+def lines(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
+    """One line a fault: the key as it is written in the file, what was found, and what would be right."""
+    return [_line(fault, model, data) for fault in error.errors()]
+
+
+def _line(fault: Any, model: type[BaseModel], data: Mapping[str, Any]) -> str:
+    loc = _written(fault["loc"], data)
+    key = ".".join(map(str, loc))
+    kind, found, context = fault["type"], fault["input"], fault.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            known = _known_keys(model, loc[:-1], data)
+            near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            return f"{key}: unknown key; {hint}"
+        case "missing":
+            return f"{key}: is missing, and has no default"
+        case "union_tag_not_found":
+            return f"{key}.kind: is missing; one of {context.get('discriminator', 'kind')}: {_tags(model)}"
+        case "union_tag_invalid":
+            return f"{key}.kind: found {context['tag']!r}; one of {context['expected_tags']}"
+        case "literal_error":
+            return f"{key}: found {found!r}; must be {context['expected']}"
+        case "value_error":
+            return f"{key or 'file'}: {context['error']}"
+        case _:
+            return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}; found {found!r}"
+
+
+def _written(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+    """The location without the names of union members, which pydantic puts between the keys."""
+    keys: list[int | str] = []
+    for i, part in enumerate(loc):
+        if isinstance(data, Mapping):
+            if part in data:
+                keys.append(part)
+                data = data[str(part)]
+            elif i == len(loc) - 1 and not _is_member(str(part)):
+                keys.append(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            keys.append(part)
+            data = data[part]
+    return tuple(keys)
+
+
+def _is_member(part: str) -> bool:
+    return part.startswith(("literal[", "tuple[")) or "[" in part
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...], data: Any) -> list[str]:
+    """The keys that the table at ``loc`` may have."""
+    models: list[type[BaseModel]] = [model]
+    for part in loc:
+        data = data[part]
+        inner = [m for model in models for m in _models(_annotation(model, str(part)))]
+        models = [m for m in inner if _fits(m, data)] or inner
+        if not inner:
+            return []
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    field = model.model_fields.get(name)
+    return field.annotation if field else None
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType, Annotated, dict):
+        for argument in get_args(annotation):
+            yield from _models(argument)
+
+
+def _fits(model: type[BaseModel], data: Any) -> bool:
+    kind = model.model_fields.get("kind")
+    return kind is None or not isinstance(data, Mapping) or data.get("kind") in get_args(kind.annotation)
+
+
+def _tags(model: type[BaseModel]) -> str:
+    kinds = (m.model_fields["kind"] for m in _models(_annotation(model, "sensors")) if "kind" in m.model_fields)
+    return ", ".join(tag for kind in kinds for tag in get_args(kind.annotation))
