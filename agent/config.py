@@ -22,8 +22,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from agent import faults
@@ -103,13 +103,20 @@ class Agent(Table):
     def _host_name(cls, node: object) -> object:
         return re.sub(r"[/+#\s]", "_", socket.gethostname()) if node == "" else node
 
-    @model_validator(mode="after")
-    def _prior_fits(self) -> Agent:
-        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
-            raise ValueError(f"labels must be two or more different names; found {list(self.labels)}")
-        if self.prior != "uniform" and len(self.prior) != len(self.labels):
-            raise ValueError(f'prior must be "uniform" or {len(self.labels)} numbers; found {len(self.prior)}')
-        return self
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) != len(labels) or len(labels) < 2:
+            raise ValueError(f"must be two or more different names; found {list(labels)}")
+        return labels
+
+    @field_validator("prior")
+    @classmethod
+    def _prior_fits(cls, prior: object, info: ValidationInfo) -> object:
+        labels = info.data.get("labels", ())
+        if isinstance(prior, tuple) and labels and len(prior) != len(labels):
+            raise ValueError(f'must be "uniform" or {len(labels)} numbers, one a label; found {len(prior)}')
+        return prior
 
 
 class CameraSensor(Table):

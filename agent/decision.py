@@ -70,6 +70,7 @@ class FusionHead:
     ) -> None:
         self.labels = tuple(labels)
         self.prior = prior
+        self.rule = rule.name
         self._rule = rule
         self._trust = trust
         self._smoothing = smoothing

@@ -28,7 +28,7 @@ def _line(fault: Any, model: type[BaseModel], data: Mapping[str, Any]) -> str:
         case "missing":
             return f"{key}: is missing, and has no default"
         case "union_tag_not_found":
-            return f"{key}.kind: is missing; one of {context.get('discriminator', 'kind')}: {_tags(model)}"
+            return f"{key}.kind: is missing; one of {_tags(model)}"
         case "union_tag_invalid":
             return f"{key}.kind: found {context['tag']!r}; one of {context['expected_tags']}"
         case "literal_error":
@@ -61,34 +61,36 @@ def _is_member(part: str) -> bool:
 
 def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...], data: Any) -> list[str]:
     """The keys that the table at ``loc`` may have."""
-    models: list[type[BaseModel]] = [model]
+    annotation: Any = model
     for part in loc:
+        annotation = _step(annotation, str(part))
         data = data[part]
-        inner = [m for model in models for m in _models(_annotation(model, str(part)))]
-        models = [m for m in inner if _fits(m, data)] or inner
-        if not inner:
-            return []
-    return sorted({name for model in models for name in model.model_fields})
+    models = list(_models(annotation))
+    return sorted({name for m in [m for m in models if _fits(m, data)] or models for name in m.model_fields})
 
 
-def _annotation(model: type[BaseModel], name: str) -> Any:
-    field = model.model_fields.get(name)
-    return field.annotation if field else None
+def _step(annotation: Any, key: str) -> Any:
+    """The type of what stands under ``key`` in a value of type ``annotation``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_fields[key].annotation if key in annotation.model_fields else None
+    return get_args(annotation)[1] if get_origin(annotation) is dict else None
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The tables that a type admits."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) in (Union, UnionType, Annotated, dict):
+    elif get_origin(annotation) in (Union, UnionType, Annotated):
         for argument in get_args(annotation):
             yield from _models(argument)
 
 
 def _fits(model: type[BaseModel], data: Any) -> bool:
+    """Whether a table that names its kind is of this one."""
     kind = model.model_fields.get("kind")
-    return kind is None or not isinstance(data, Mapping) or data.get("kind") in get_args(kind.annotation)
+    return kind is None or (isinstance(data, Mapping) and data.get("kind") in get_args(kind.annotation))
 
 
 def _tags(model: type[BaseModel]) -> str:
-    kinds = (m.model_fields["kind"] for m in _models(_annotation(model, "sensors")) if "kind" in m.model_fields)
+    kinds = (m.model_fields["kind"] for m in _models(_step(_step(model, "sensors"), "")))
     return ", ".join(tag for kind in kinds for tag in get_args(kind.annotation))

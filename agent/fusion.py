@@ -40,6 +40,10 @@ class Combined:
 class Rule(Protocol):
     """A way of combining posteriors."""
 
+    @property
+    def name(self) -> str:
+        """As in the config and in decisions."""
+
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         """Fuse (M, K) posteriors; raises `ValueError` where shapes or values are not as the module says."""
 
@@ -66,6 +70,8 @@ class Bayes:
     1998; Chen et al. 2022, ProbEn).
     """
 
+    name = "bayes"
+
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
         pulls = weights[:, None] * (np.log(probs) - np.log(priors))  # (M, K)
@@ -77,6 +83,8 @@ class Bayes:
 class Mean:
     """Weighted mean of the posteriors: the sum rule, the most robust to posteriors that are wrong (Kittler 1998)."""
 
+    name = "mean"
+
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
         shares = _normalised(weights)
@@ -86,6 +94,8 @@ class Mean:
 
 class Max:
     """The most confident modality decides each label: P ∝ max_m w_m p_m (Kittler's max rule, weighted)."""
+
+    name = "max"
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
@@ -99,6 +109,8 @@ class Max:
 
 class Vote:
     """Weighted majority: each modality votes for its most probable label; labels that tie in it share its vote."""
+
+    name = "vote"
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)

@@ -6,7 +6,7 @@ builds the objects that the config asks for and hands them over.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from agent.types import Modality, Reading, Sample, Source, Utterance, Watermark
@@ -17,6 +17,10 @@ class SensorError(Exception):
 
     The message names the thing, what was asked, what was found and what to do.
     """
+
+
+class EncoderError(Exception):
+    """An encoder could not read its part of a window: the modality counts as failed in it, and the agent goes on."""
 
 
 class Sensor(Protocol):
@@ -30,7 +34,7 @@ class Sensor(Protocol):
     def sources(self) -> tuple[Source, ...]:
         """The streams it feeds; most sensors feed one, of their own name."""
 
-    def stream(self) -> AsyncIterator[Sample | Watermark]:
+    def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """Open on the first step, yield what comes, close in ``finally``; may be called again after it ended.
 
         Ends by returning when the input is at its end (a file), and by `SensorError` when the input is lost.
@@ -48,7 +52,7 @@ class Encoder(Protocol):
         """Read the samples of one window, oldest first, maybe of several sources.
 
         What was worked out for a sample is remembered until the sample is dropped, so that overlapping windows cost
-        only their new samples.
+        only their new samples. Raises `EncoderError`.
         """
 
     def close(self) -> None:

@@ -14,13 +14,15 @@ from typing import Any, Literal, Protocol, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from agent.seams import EncoderError
+
 Array = npt.NDArray[Any]
 Backend = Literal["auto", "tensorrt", "onnxruntime"]
 
 log = logging.getLogger(__name__)
 
 
-class EngineError(Exception):
+class EngineError(EncoderError):
     """A model could not be opened or run. The message names the model, what was asked, what was found, what to do."""
 
 

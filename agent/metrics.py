@@ -1,0 +1,54 @@
+"""Counters and latencies of a running agent."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter, deque
+from collections.abc import Mapping
+
+from agent.clock import MS
+from agent.types import Decision, Latency
+
+
+class Metrics:
+    """What happened since the start, and how long the newest decisions took."""
+
+    WINDOW = 1_024
+    """Latencies are quantiles over this many newest decisions."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """By name, such as ``decisions``, ``windows_skipped``, ``camera.late``, ``publish.dropped``."""
+        self._latencies: deque[Latency] = deque(maxlen=self.WINDOW)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter."""
+        self.counts[name] += amount
+
+    def decided(self, decision: Decision) -> None:
+        """Take in a decision."""
+        self.counts["decisions"] += 1
+        self.counts["abstained"] += decision.abstained
+        self._latencies.append(decision.latency)
+
+    def latency_ms(self) -> dict[str, dict[str, float]]:
+        """p50 and p99 of each part of the latency, in ms; empty before the first decision."""
+        parts = ("align", "encode", "fuse", "total") if self._latencies else ()
+        return {part: _quantiles([getattr(latency, part) for latency in self._latencies]) for part in parts}
+
+    def snapshot(self, dropped: Mapping[tuple[str, str], int]) -> dict[str, object]:
+        """Everything, ready for JSON; ``dropped`` counts the window's drops by source and reason."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "counts": dict(self.counts),
+            "dropped": {f"{source}.{reason}": count for (source, reason), count in dropped.items()},
+            "latency_ms": self.latency_ms(),
+            "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
+            "max_rss_mib": round(usage.ru_maxrss / 1024, 1),
+        }
+
+
+def _quantiles(values_ns: list[int]) -> dict[str, float]:
+    values_ns = sorted(values_ns)
+    last = len(values_ns) - 1
+    return {name: round(values_ns[round(q * last)] / MS, 3) for name, q in (("p50", 0.5), ("p99", 0.99))}

@@ -1,0 +1,50 @@
+"""Replay on the virtual clock: the recorded order of arrival, encoders that take no time, the same result every time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from agent.clock import VirtualClock
+from agent.pipeline import Pipeline
+from agent.types import Decision, Sample, Watermark, Window
+
+Pace = Callable[[int], Awaitable[None]]
+"""Waits until the virtual instant, in ns from the start, may come."""
+
+
+async def play(
+    events: Iterable[Sample | Watermark], pipeline: Pipeline, clock: VirtualClock, *, pace: Pace | None = None
+) -> AsyncIterator[Decision]:
+    """The decisions over ``events``, which come in the order in which they arrived.
+
+    No window is skipped. An utterance is transcribed at the instant at which its window was cut. ``pace`` slows the
+    replay down to a person's time without changing anything in it.
+    """
+    window = pipeline.window
+    for event in events:
+        arrival_ns = event.arrival_ns if isinstance(event, Sample) else event.t_ns
+        while (due_ns := window.due_ns()) < arrival_ns:  # what was due before this came
+            async for decision in _decide(due_ns, pipeline, clock, pace):
+                yield decision
+        if pace:
+            await pace(arrival_ns)
+        clock.advance_to(arrival_ns)
+        pipeline.feed(event)
+        async for decision in _decide(arrival_ns, pipeline, clock, pace):
+            yield decision
+
+
+async def _decide(now_ns: int, pipeline: Pipeline, clock: VirtualClock, pace: Pace | None) -> AsyncIterator[Decision]:
+    windows: list[Window] = pipeline.window.cut(now_ns)
+    if not windows:
+        return
+    if pace:
+        await pace(now_ns)
+    clock.advance_to(now_ns)
+    for cut in windows:
+        decision, utterances = await pipeline.decide(cut)
+        yield decision
+        for utterance in utterances:
+            sample = await pipeline.transcribe(utterance)
+            if sample is not None:
+                pipeline.feed(sample)
