@@ -1,4 +1,4 @@
-"""Replay on the virtual clock: the recorded order of arrival, encoders that take no time, the same result every time."""
+"""Replay on the virtual clock: the recorded order of arrival, encoders that take no time, the same result each time."""
 
 from __future__ import annotations
 

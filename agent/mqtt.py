@@ -1,0 +1,213 @@
+"""Publishes what the agent has to say over MQTT, and takes in the texts that come over it.
+
+Connects again by itself, with growing pauses. Nothing here ever holds up the pipeline: what cannot be sent waits in a
+bounded queue whose oldest gives way, counted as ``publish.dropped``; of retained topics only the newest is kept, and
+all of them are sent again after each connection, since the broker may have forgotten them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.clock import SECOND, Clock, WallClock
+from agent.config import Mqtt
+from agent.metrics import Metrics
+from agent.payload import decision_payload, encode
+from agent.supervisor import Backoff
+from agent.types import Decision, Modality
+
+log = logging.getLogger(__name__)
+
+V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
+GOODBYE_S = 1.0
+"""How long a stop may wait for the broker to take ``offline``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One thing to publish."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    expiry_s: int | None = None
+    """MQTT 5 message expiry; older protocols ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the broker is."""
+
+    host: str
+    port: int
+    tls: bool
+    embedded: bool
+
+    @classmethod
+    def of(cls, broker: str) -> Address:
+        """Of the config's ``broker``: ``embedded[:PORT]``, ``mqtt://HOST[:PORT]``, ``mqtts://HOST[:PORT]``."""
+        if broker.startswith("embedded"):
+            return cls("127.0.0.1", int(broker.partition(":")[2] or 1883), tls=False, embedded=True)
+        url = urlsplit(broker)
+        tls = url.scheme == "mqtts"
+        return cls(url.hostname or "127.0.0.1", url.port or (8883 if tls else 1883), tls=tls, embedded=False)
+
+
+class Publisher:
+    """The agent's side of the MQTT contract. `run` connects and stays; the other methods only put things down."""
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        *,
+        node: str,
+        wall: WallClock,
+        clock: Clock,
+        metrics: Metrics,
+        on_text: Callable[[bytes, int], None] | None = None,
+    ) -> None:
+        """``on_text`` takes the payload and the arrival of each message on ``text/in``."""
+        self.address = Address.of(settings.broker)
+        self._settings = settings
+        self._node = node
+        self._root = f"{settings.base}/{node}"
+        self._wall = wall
+        self._clock = clock
+        self._metrics = metrics
+        self._on_text = on_text
+        self._queue: deque[Message] = deque()
+        self._kept: dict[str, Message] = {}
+        self._unsent_kept: dict[str, None] = {}
+        self._something = asyncio.Event()
+        self._protocol = V311 if self.address.embedded else V5
+
+    def decision(self, decision: Decision) -> None:
+        """Publish a decision, and as the newest state."""
+        payload = encode(decision_payload(decision, node=self._node, wall=self._wall))
+        self._enqueue(Message(f"{self._root}/decision", payload, self._settings.decision_qos))
+        expiry_s = max(1, self._settings.stale_after // SECOND)
+        self._keep(Message(f"{self._root}/state", payload, 1, retain=True, expiry_s=expiry_s))
+
+    def modality(self, modality: Modality, state: Mapping[str, object]) -> None:
+        """Publish how a modality stands."""
+        self._keep(Message(f"{self._root}/modality/{modality}", encode(state), 1, retain=True))
+
+    def metrics(self, snapshot: Mapping[str, object]) -> None:
+        """Publish the metrics."""
+        self._enqueue(Message(f"{self._root}/metrics", encode(snapshot)))
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then say ``offline`` and leave."""
+        backoff = Backoff(first_ns=SECOND // 2)
+        said = ""
+        while True:
+            connected = False
+            try:
+                async with self._client() as client:
+                    connected = True
+                    backoff.reset()
+                    said = ""
+                    await self._serve(client)
+            except* aiomqtt.MqttError as group:
+                problem = str(group.exceptions[0])
+            self._metrics.count("mqtt.connections_lost" if connected else "mqtt.connections_failed")
+            if not connected and not self.address.embedded:
+                self._protocol = V311 if self._protocol is V5 else V5  # an old broker may just hang up on version 5
+            if problem != said:
+                said = problem
+                log.warning("broker %s:%d: %s; trying again", self.address.host, self.address.port, problem)
+            await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
+
+    def _client(self) -> aiomqtt.Client:
+        password = self._settings.password
+        tls = ssl.create_default_context(cafile=self._settings.ca_file) if self.address.tls else None
+        return aiomqtt.Client(
+            self.address.host,
+            self.address.port,
+            username=self._settings.user,
+            password=password.get_secret_value() if password else None,
+            identifier=f"attune-{self._node}",
+            protocol=self._protocol,
+            will=aiomqtt.Will(f"{self._root}/availability", b"offline", qos=1, retain=True),
+            keepalive=20,
+            timeout=5,
+            tls_context=tls,
+        )
+
+    async def _serve(self, client: aiomqtt.Client) -> None:
+        version = "5" if self._protocol is V5 else "3.1.1"
+        log.info("broker %s:%d: connected, MQTT %s", self.address.host, self.address.port, version)
+        self._unsent_kept = dict.fromkeys(self._kept)
+        self._something.set()
+        availability = f"{self._root}/availability"
+        try:
+            if self._on_text:
+                await client.subscribe(f"{self._root}/text/in", qos=1)
+            await client.publish(availability, b"online", qos=1, retain=True)
+            async with asyncio.TaskGroup() as work:
+                work.create_task(self._send(client), name="mqtt send")
+                work.create_task(self._receive(client), name="mqtt receive")
+        except asyncio.CancelledError:
+            with suppress(aiomqtt.MqttError, TimeoutError):  # the will says the same
+                async with asyncio.timeout(GOODBYE_S):
+                    await client.publish(availability, b"offline", qos=1, retain=True)
+            raise
+
+    async def _send(self, client: aiomqtt.Client) -> None:
+        while True:
+            while message := self._next():
+                properties = _properties(message) if self._protocol is V5 else None
+                try:
+                    await client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+                except aiomqtt.MqttError:
+                    self._metrics.count("publish.dropped", not message.retain)  # a retained one is sent again
+                    raise
+                self._metrics.count("publish.sent")
+            self._something.clear()
+            await self._something.wait()
+
+    def _next(self) -> Message | None:
+        if self._queue:
+            return self._queue.popleft()
+        if self._unsent_kept:
+            return self._kept[self._unsent_kept.popitem()[0]]
+        return None
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            if self._on_text and isinstance(message.payload, bytes):
+                self._on_text(message.payload, self._clock.now_ns())
+
+    def _enqueue(self, message: Message) -> None:
+        if len(self._queue) >= self._settings.queue:
+            self._queue.popleft()
+            self._metrics.count("publish.dropped")
+        self._queue.append(message)
+        self._something.set()
+
+    def _keep(self, message: Message) -> None:
+        self._kept[message.topic] = message
+        self._unsent_kept[message.topic] = None
+        self._something.set()
+
+
+def _properties(message: Message) -> Properties:
+    """What MQTT 5 says besides the payload."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1
+    if message.expiry_s:
+        properties.MessageExpiryInterval = message.expiry_s
+    return properties
