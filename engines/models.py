@@ -174,15 +174,16 @@ def read_lock(path: Path = LOCK) -> dict[str, Model]:
         try:
             models[name] = Model.model_validate({"name": name, **table} if isinstance(table, dict) else table)
         except ValidationError as error:
-            faults += [
-                f"[{name}] {'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
-                for fault in error.errors()
-            ]
+            faults += [f"[{name}] {_fault(fault['loc'], fault['msg'])}" for fault in error.errors()]
     files = [model.file for model in models.values() if model.file]
     faults += [f"two models write {file}" for file in sorted({file for file in files if files.count(file) > 1})]
     if faults:
         raise ModelError("\n".join(f"{path.name}: {fault}" for fault in faults))
     return models
+
+
+def _fault(where: tuple[int | str, ...], message: str) -> str:
+    return ": ".join([".".join(map(str, where)), message.removeprefix("Value error, ")]).removeprefix(": ")
 
 
 def default_cache() -> Path:
