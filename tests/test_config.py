@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+
+from agent.clock import MS, SECOND
+from agent.config import CameraSensor, ConfigError, load, prior_of
+
+ROOT = Path(__file__).parent.parent
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(path: Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides)
+    return caught.value.lines
+
+
+def test_an_empty_file_means_the_documented_defaults(tmp_path: Path) -> None:
+    config = load(written(tmp_path, ""))
+    assert config.agent.hop == 500 * MS
+    assert config.mqtt.broker == "embedded"
+    assert config.fusion.rule == "bayes"
+    assert sum(prior_of(config.agent).values()) == pytest.approx(1)
+
+
+def test_the_shipped_config_is_valid_and_says_the_defaults() -> None:
+    shipped = load(ROOT / "config.toml")
+    assert {table.kind for table in shipped.sensors.values()} == {"camera", "microphone", "text"}
+    bare = type(shipped)()
+    for table in ("agent", "encoders", "fusion", "mqtt", "models"):
+        assert getattr(shipped, table) == getattr(bare, table), f"[{table}] differs from the defaults in the code"
+
+
+def test_five_faults_give_five_messages(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+        [agent]
+        hop = 250
+        latness = "1 s"
+        [sensors.eye]
+        kind = "camra"
+        [fusion]
+        rule = "bays"
+        [mqtt]
+        broker = "localhost"
+        """,
+    )
+    lines = faults(path)
+    assert len(lines) == 5
+    assert lines[0].startswith("agent.hop: a duration is a string with a number and a unit")
+    assert "agent.latness: unknown key; did you mean lateness?" in lines
+    assert "sensors.eye.kind: found 'camra'; one of 'camera', 'microphone'" in lines[2]
+    assert lines[3] == "fusion.rule: found 'bays'; must be 'bayes', 'mean', 'max' or 'vote'"
+    assert lines[4].startswith('mqtt.broker: must be "embedded", "embedded:PORT", "mqtt://')
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[sensors.mic]\nkind = 'microphone'\ndevise = 'x'", "sensors.mic.devise: unknown key; did you mean device?"),
+        ("[sensors.eye]\nkind = 'camera'", "sensors.eye.device: is missing, and has no default"),
+        ("[sensors.eye]\ndevice = '0'", "sensors.eye.kind: is missing; one of camera, microphone, text, stdin, replay"),
+        ("[encoders.visoin]", "encoders.visoin: unknown key; did you mean vision?"),
+        ("[agent]\nprior = [1, 2]", 'agent.prior: must be "uniform" or 7 numbers, one a label; found 2'),
+        (
+            "[agent]\nnode = 'a/b'",
+            "agent.node: must be one level of an MQTT topic: no /, +, #, white space; found 'a/b'",
+        ),
+        (
+            "[encoders.text]\nreliability = 2",
+            "encoders.text.reliability: input should be less than or equal to 1; found 2",
+        ),
+        ("[mqtt]\npassword = 'hunter2'", "mqtt.password: a secret is not written here: give ${NAME} (from the"),
+        ("[mqtt]\npassword = '${ATTUNE_UNSET}'", "mqtt.password: the environment has no variable ATTUNE_UNSET; set it"),
+    ],
+)
+def test_each_fault_names_its_key_and_what_to_do(tmp_path: Path, text: str, line: str) -> None:
+    (found,) = faults(written(tmp_path, text))
+    assert found.startswith(line)
+
+
+def test_a_password_never_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_TEST_PASSWORD", "hunter2")
+    config = load(written(tmp_path, "[mqtt]\npassword = '${ATTUNE_TEST_PASSWORD}'"))
+    assert config.mqtt.password
+    assert config.mqtt.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(config)
+
+
+def test_a_password_may_lie_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    config = load(written(tmp_path, f"[mqtt]\npassword = '{secret}'"))
+    assert config.mqtt.password
+    assert config.mqtt.password.get_secret_value() == "hunter2"
+
+
+def test_overrides_win_and_take_toml_values_or_bare_words(tmp_path: Path) -> None:
+    path = written(tmp_path, "[fusion]\nrule = 'mean'")
+    config = load(
+        path,
+        [
+            "fusion.rule=vote",
+            "agent.hop=1 s",
+            "fusion.abstain_below=0.5",
+            "sensors.eye.kind=camera",
+            'sensors.eye.device="0"',
+        ],
+    )
+    assert (config.fusion.rule, config.agent.hop, config.fusion.abstain_below) == ("vote", SECOND, 0.5)
+    assert isinstance(config.sensors["eye"], CameraSensor)
+
+
+def test_a_wrong_override_is_named_as_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "")
+    assert faults(path, "fusion.rule") == ("--set fusion.rule: write it as table.key=value",)
+    assert faults(path, "fusion.role=max") == ("fusion.role: unknown key; did you mean rule?",)
+
+
+def test_a_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
+    assert faults(tmp_path / "none.toml") == ("no such file; name one with --config FILE",)
+    assert faults(written(tmp_path, "[agent"))[0].startswith("cannot be read as TOML:")
