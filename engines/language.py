@@ -1,0 +1,177 @@
+"""The encoder for text: what somebody typed or said, in English, to evidence.
+
+Word pieces → MiniLM → mean over the words → a linear head. Emoji are spelled out first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from agent.types import F32, F64, Evidence, Modality, Reading, Sample, Text
+from engines import Backend, Engine, open_engine
+from engines.head import Head, ProjectedHead
+from engines.models import ModelStore
+from engines.wording import quality, spell_out
+
+PIECES = 128
+"""Word pieces that are read of one text; what all-MiniLM-L6-v2 was trained with."""
+BATCH = 16
+"""Texts that go through the engine at once: a flood of messages must not ask for gigabytes."""
+HALF_LIFE_NS = 3_000_000_000
+"""A text counts half as much as one that came this much later."""
+
+
+class SentenceEmbedder:
+    """Texts to unit vectors, as sentence-transformers computes them."""
+
+    def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(PIECES)
+        self.engine = engine
+
+    @classmethod
+    def open(cls, store: ModelStore, *, backend: Backend = "auto", threads: int = 1) -> SentenceEmbedder:
+        """With the models ``language-tokenizer`` and ``language-encoder``; raises `ModelError`, `EngineError`."""
+        tokenizer = Tokenizer.from_file(str(store.path("language-tokenizer")))
+        return cls(tokenizer, open_engine(store.path("language-encoder"), backend, threads=threads))
+
+    def tokenize(self, text: str) -> Encoding:
+        """Its word pieces, [CLS] and [SEP] included, at most `PIECES`."""
+        return self._tokenizer.encode(text)  # one by one: encode_batch starts threads on every core
+
+    def embed(self, pieces: Sequence[Sequence[int]]) -> F32:
+        """(N, D), each of length 1, for the ids of the word pieces of N texts."""
+        by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))  # little padding
+        vectors: dict[int, F32] = {}
+        for start in range(0, len(pieces), BATCH):
+            batch = by_length[start : start + BATCH]
+            vectors.update(zip(batch, self._embed_batch([pieces[i] for i in batch]), strict=True))
+        return np.stack([vectors[i] for i in range(len(pieces))])
+
+    def _embed_batch(self, pieces: Sequence[Sequence[int]]) -> F32:
+        ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
+        mask = np.zeros_like(ids)
+        for row, text in enumerate(pieces):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        states = self.engine.infer(feeds)["last_hidden_state"]  # (N, T, D)
+        total = np.einsum("ntd,nt->nd", states, mask.astype(np.float32))
+        return np.asarray(total / np.linalg.norm(total, axis=1, keepdims=True), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Said:
+    """What one text says by itself."""
+
+    probs: F64
+    """(K,)."""
+    quality: float
+
+
+class LanguageEncoder:
+    """Evidence from texts.
+
+    Of several texts of one source the posteriors are pooled: a geometric mean, in which a text weighs by its quality
+    and half as much as one that ends `HALF_LIFE_NS` later. So a thought that was sent in two messages is read as one,
+    and a change of mind is believed after a few seconds. Of several sources (typed, spoken) the one decides whose
+    pooled quality, aged by the same half-life against the newest text of all, is best; the others are `rivals`.
+
+    A text without a letter, a digit or an emoji is no evidence; one in a language that the encoder cannot read is
+    evidence of low quality.
+    """
+
+    modality = Modality.TEXT
+
+    def __init__(self, embedder: SentenceEmbedder, head: ProjectedHead) -> None:
+        """`head` reads the vectors of `embedder` and speaks the agent's labels."""
+        self._embedder = embedder
+        self._head = head
+        self._said: WeakKeyDictionary[Sample, _Said | None] = WeakKeyDictionary()
+
+    @classmethod
+    def open(
+        cls,
+        store: ModelStore,
+        *,
+        labels: Sequence[str],
+        mapping: Mapping[str, str] | None = None,
+        backend: Backend = "auto",
+        threads: int = 1,
+    ) -> LanguageEncoder:
+        """The encoder with the models of `store`; `mapping` renames the head's labels to the agent's `labels`.
+
+        Raises `ModelError`, `EngineError` and `HeadError`.
+        """
+        head = Head.load(Path(store.path("language-head"))).onto(labels, mapping)
+        return cls(SentenceEmbedder.open(store, backend=backend, threads=threads), head)
+
+    def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
+        """See `agent.seams.Encoder`. Samples that are not text are a bug of the caller."""
+        self._read([sample for sample in samples if sample not in self._said])
+        by_source: dict[str, list[tuple[Sample, _Said]]] = {}
+        for sample in samples:
+            said = self._said[sample]
+            if said is not None:
+                by_source.setdefault(sample.source, []).append((sample, said))
+        if not by_source:
+            return Reading(None)
+        pooled = {source: self._pool(source, texts) for source, texts in by_source.items()}
+        newest_ns = max(evidence.t_ns for evidence in pooled.values())
+        best = max(
+            pooled.values(), key=lambda evidence: (evidence.quality * _aged(newest_ns - evidence.t_ns), evidence.t_ns)
+        )
+        rivals = {source: evidence.quality for source, evidence in pooled.items() if evidence is not best}
+        return Reading(replace(best, rivals=rivals) if rivals else best)
+
+    def close(self) -> None:
+        self._embedder.engine.close()
+
+    def __str__(self) -> str:
+        return f"text in English to {', '.join(self._head.head.labels)}: {self._embedder.engine}"
+
+    def _read(self, samples: Sequence[Sample]) -> None:
+        """Work out, and remember, what each of these says by itself."""
+        batch: list[tuple[Sample, list[int], float]] = []
+        for sample in samples:
+            assert isinstance(sample.payload, Text), f"{sample.source} sent {type(sample.payload).__name__} as text"
+            spelled = spell_out(sample.payload.text)
+            if not spelled:
+                self._said[sample] = None
+                continue
+            words = self._embedder.tokenize(spelled)
+            fragments = sum(token.startswith("##") for token in words.tokens)
+            batch.append((sample, words.ids, quality(spelled, fragments=fragments, lang=sample.payload.lang)))
+        if batch:
+            posteriors = self._head.posterior(self._embedder.embed([ids for _, ids, _ in batch]))
+            for (sample, _, trust), probs in zip(batch, posteriors, strict=True):
+                self._said[sample] = _Said(probs, trust)
+
+    def _pool(self, source: str, texts: Sequence[tuple[Sample, _Said]]) -> Evidence:
+        newest_ns = max(sample.end_ns for sample, _ in texts)
+        recency = np.array([_aged(newest_ns - sample.end_ns) for sample, _ in texts])
+        qualities = np.array([said.quality for _, said in texts])
+        # A text of quality 0 still says what it says where it is alone; its quality tells fusion to leave it out.
+        shares = recency * np.maximum(qualities, 1e-6)
+        shares /= shares.sum()
+        probs = np.exp(shares @ np.log([said.probs for _, said in texts]))
+        return Evidence(
+            modality=Modality.TEXT,
+            source=source,
+            probs=probs / probs.sum(),
+            prior=self._head.prior,
+            quality=float(shares @ qualities),
+            t_ns=newest_ns,
+            engine=self._embedder.engine.backend,
+        )
+
+
+def _aged(age_ns: int) -> float:
+    return float(0.5 ** (age_ns / HALF_LIFE_NS))
