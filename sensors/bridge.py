@@ -1,0 +1,126 @@
+"""From a blocking driver thread into the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, TypeVar
+
+from agent.seams import SensorError
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Bridge(Generic[T]):
+    """Runs `drive` in a daemon thread of its own and hands what it puts to the loop.
+
+    Device drivers block, and some hang for good: no time-out reaches a read that is stuck in a kernel or a library. So
+    each gets a thread with one owner, `items`. A driver that keeps silent for `stall_s` is an error; when it does not
+    end within `JOIN_S` of being told to, it is abandoned and holds up neither the loop nor the end of the process.
+
+    The hand-over is bounded to `size` items. Overflow policy: the oldest goes, for what is newest matters most; each
+    is counted in ``drops["overflow"]``.
+    """
+
+    JOIN_S = 1.0
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        drive: Callable[[Bridge[T]], None],
+        size: int,
+        stall_s: float,
+        open_s: float,
+        drops: Counter[str],
+    ) -> None:
+        self.name = name
+        self.stopping = threading.Event()
+        """Set when the driver is to end."""
+        self.abandoned = False
+        """Whether the driver did not end when it was told to."""
+        self._drive = drive
+        self._stall_s = stall_s
+        self._open_s = open_s
+        self._drops = drops
+        self._items: deque[T] = deque(maxlen=size)
+        self._lock = threading.Lock()
+        self._wake = asyncio.Event()
+        self._over = False
+        self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def put(self, item: T) -> None:
+        """Hand one item over; from any thread, never blocks."""
+        with self._lock:
+            if len(self._items) == self._items.maxlen:
+                self._drops["overflow"] += 1
+            self._items.append(item)
+        self._rouse()
+
+    async def items(self) -> AsyncGenerator[T, None]:
+        """What the driver puts, until it returns. Once only.
+
+        Raises what the driver raised, and `SensorError` when it stalls: before its first item it may take `open_s`.
+        """
+        self._loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._main, name=f"{self.name} driver", daemon=True)
+        thread.start()
+        patience_s = self._open_s
+        try:
+            while True:
+                self._wake.clear()
+                over = self._over
+                while self._items:
+                    with self._lock:
+                        item = self._items.popleft()
+                    patience_s = self._stall_s
+                    yield item
+                if over:
+                    break
+                await self._next(patience_s)
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.stopping.set()
+            await self._join()
+
+    async def _next(self, patience_s: float) -> None:
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._wake.wait()
+        except TimeoutError:
+            raise SensorError(
+                f"{self.name}: delivered nothing for {patience_s:g} s;"
+                " check that the device or stream is alive, or raise its `stall`"
+            ) from None
+
+    async def _join(self) -> None:
+        try:
+            async with asyncio.timeout(self.JOIN_S):
+                while not self._over:
+                    self._wake.clear()
+                    if not self._over:
+                        await self._wake.wait()
+        except TimeoutError:
+            self.abandoned = True
+            log.warning("%s: its driver does not react and is left behind", self.name)
+
+    def _main(self) -> None:
+        try:
+            self._drive(self)
+        except BaseException as error:  # noqa: BLE001 - raised again by `items`, in the task that owns the sensor
+            self._error = error
+        self._over = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._wake.set)
+        except RuntimeError:  # an abandoned driver came back after the loop had closed
+            self.stopping.set()

@@ -1,0 +1,170 @@
+"""Frames from a camera, a video file, a network stream or a GStreamer pipeline."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import cv2
+
+from agent.clock import SECOND
+from agent.seams import SensorError
+from agent.types import Frame, Modality, Sample, Source, Watermark
+from sensors.bridge import Bridge
+from sensors.stamps import PtsMap
+from sensors.video import Format, Kind, kind_of, open_video, pts_ns, without_password
+
+log = logging.getLogger(__name__)
+
+
+class CameraSensor:
+    """A `Sensor` of one vision source.
+
+    A file plays at the pace of its PTS and then ends, or starts again with `loop`. Everything else is live: frames
+    are taken as they come, and when the loop is slow the oldest go (``drops["overflow"]``).
+
+    `drops` counts what was left out, by reason: ``overflow``, ``rate`` (above `max_fps`), ``decode`` (could not be).
+    """
+
+    QUEUE = 4
+    """Frames between the driver's thread and the loop: what a hiccup of 100 ms leaves behind at 30 frames/s."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        device: str,
+        wanted: Format = Format(),  # noqa: B008 - frozen
+        max_fps: float | None = None,
+        loop: bool = False,
+        stall_ns: int = 5 * SECOND,
+    ) -> None:
+        self.name = name
+        self.sources = (Source(name, Modality.VISION),)
+        self.drops: Counter[str] = Counter()
+        self._device = device
+        self._kind = kind_of(device)
+        self._wanted = wanted
+        self._max_fps = max_fps
+        self._loop = loop
+        self._stall_ns = stall_ns
+
+    async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
+        """See `agent.seams.Sensor`."""
+        stall_s = self._stall_ns / SECOND
+        bridge: Bridge[Sample] = Bridge(
+            self.name,
+            drive=self._drive,
+            size=self.QUEUE,
+            stall_s=stall_s,
+            # OpenCV's own time-outs for streams are as long as the stall: theirs is the better message.
+            open_s=2 * stall_s,
+            drops=self.drops,
+        )
+        async with aclosing(bridge.items()) as items:
+            async for sample in items:
+                yield sample
+
+    def _drive(self, bridge: Bridge[Sample]) -> None:
+        """In the driver's thread: grab, stamp, retrieve, hand over."""
+        capture = open_video(self.name, self._device, wanted=self._wanted, timeout_ns=self._stall_ns)
+        try:
+            if self._kind is Kind.FILE:
+                self._play(capture, bridge)
+            else:
+                self._watch(capture, bridge)
+        except cv2.error as error:
+            raise SensorError(f"{self.name}: OpenCV failed on {self._shown}: {error}") from error
+        finally:
+            capture.release()
+
+    def _watch(self, capture: Any, bridge: Bridge[Sample]) -> None:
+        stamps = _LiveStamps(self._kind, capture)
+        gate = _RateGate(self._max_fps)
+        while not bridge.stopping.is_set():
+            if not capture.grab():
+                raise SensorError(f"{self.name}: lost {self._shown}; it was unplugged, switched off or cut")
+            t_ns = stamps.stamp(capture, time.monotonic_ns())
+            if not gate.opens(t_ns):
+                self.drops["rate"] += 1
+                continue
+            self._retrieve(capture, bridge, t_ns=t_ns)
+
+    def _play(self, capture: Any, bridge: Bridge[Sample]) -> None:
+        epoch_ns, shown_ns, frames = time.monotonic_ns(), 0, 0
+        period_ns = round(SECOND / (capture.get(cv2.CAP_PROP_FPS) or 25))
+        gate = _RateGate(self._max_fps)
+        while not bridge.stopping.is_set():
+            if not capture.grab():
+                if frames == 0:
+                    raise SensorError(f"{self.name}: not one frame of {self._shown} can be decoded; is it damaged?")
+                if not self._loop or not capture.set(cv2.CAP_PROP_POS_FRAMES, 0):
+                    log.info("%s: %s is at its end, after %d frames", self.name, self._shown, frames)
+                    return
+                epoch_ns, frames = epoch_ns + shown_ns + period_ns, 0
+                continue
+            frames += 1
+            shown_ns = pts_ns(capture)
+            if not gate.opens(epoch_ns + shown_ns):
+                self.drops["rate"] += 1
+            elif not bridge.stopping.wait((epoch_ns + shown_ns - time.monotonic_ns()) / SECOND):
+                self._retrieve(capture, bridge, t_ns=epoch_ns + shown_ns)
+
+    def _retrieve(self, capture: Any, bridge: Bridge[Sample], *, t_ns: int) -> None:
+        decoded, bgr = capture.retrieve()
+        if not decoded:
+            self.drops["decode"] += 1
+            return
+        bridge.put(Sample(self.name, Frame(bgr), t_ns=t_ns, end_ns=t_ns, arrival_ns=time.monotonic_ns()))
+
+    @property
+    def _shown(self) -> str:
+        return without_password(self._device)
+
+
+class _LiveStamps:
+    """When a live frame was taken: the driver's stamp, else the mapped PTS, else when `grab` returned; never falls."""
+
+    PLAUSIBLE_NS = SECOND
+    """A driver's stamp lies within this before now, or it is not on the monotonic clock."""
+
+    def __init__(self, kind: Kind, capture: Any) -> None:
+        fourcc = int(capture.get(cv2.CAP_PROP_FOURCC))
+        self._driver = kind is Kind.DEVICE
+        # Motion JPEG over HTTP carries no time; FFmpeg makes its PTS up by counting frames at 25 per second.
+        made_up = kind is Kind.STREAM and fourcc == cv2.VideoWriter.fourcc(*"MJPG")
+        self._map = None if self._driver or made_up else PtsMap()
+        self._last_ns = 0
+
+    def stamp(self, capture: Any, grabbed_ns: int) -> int:
+        told_ns = pts_ns(capture)
+        t_ns = grabbed_ns
+        if self._driver:
+            # V4L2 stamps buffers with the monotonic clock at the start of exposure (UVC) or the end of the frame.
+            if 0 <= grabbed_ns - told_ns < self.PLAUSIBLE_NS:
+                t_ns = told_ns
+        elif self._map is not None:
+            t_ns = self._map.stamp(told_ns, grabbed_ns)
+        self._last_ns = max(self._last_ns, t_ns)
+        return self._last_ns
+
+
+class _RateGate:
+    """Lets frames through at `max_fps` at most, evenly, whatever the rate they come at."""
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._period_ns = 0 if max_fps is None else round(SECOND / max_fps)
+        self._due_ns: int | None = None
+
+    def opens(self, t_ns: int) -> bool:
+        if self._due_ns is None or t_ns - self._due_ns > self._period_ns:
+            self._due_ns = t_ns
+        # An eighth early still counts: capture jitters, and halving the rate over a millisecond helps nobody.
+        if t_ns < self._due_ns - self._period_ns // 8:
+            return False
+        self._due_ns += self._period_ns
+        return True

@@ -1,0 +1,194 @@
+"""Sound from a microphone, through PortAudio."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.clock import MS, SECOND
+from agent.seams import SensorError
+from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Watermark
+from sensors import portaudio
+from sensors.bridge import Bridge
+from sensors.resample import Resampler
+from sensors.stamps import AudioClockFit
+
+log = logging.getLogger(__name__)
+
+MAX_DELAY_S = 0.25
+"""The most that lies between the converter and us, a Bluetooth headset's 200 ms included. Sound servers claim up to
+half a second while a stream settles, which would put sound before it was made; such a claim is not believed, and the
+block is taken to have ended as it came."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """What PortAudio's callback hands over."""
+
+    pcm: F32
+    """(T,), at the device's rate."""
+    first: int
+    """Count of its first sample since the stream was opened."""
+    t_ns: int
+    """When its first sample was measured to be taken."""
+    arrival_ns: int
+    lost: bool
+    """Whether PortAudio lost sound before it."""
+    rate_hz: int
+
+
+class MicrophoneSensor:
+    """A `Sensor` of one audio source: blocks of `block_ns`, mono at `AUDIO_RATE_HZ`; spans neither overlap nor gap.
+
+    `device` is a glob on the name, or ``default``. A device that can not do 16 kHz is taken at its own rate and
+    resampled. `drops` counts by reason: ``overflow`` (the loop was slow), ``overrun`` (PortAudio lost sound), ``jump``
+    (the stream's time jumped by more than 50 ms, and the fit started again), ``nan`` (blocks with values that are no
+    numbers).
+    """
+
+    QUEUE = 50
+    """Blocks between the callback and the loop: a second."""
+
+    def __init__(
+        self, name: str, *, device: str = "default", block_ns: int = 20 * MS, stall_ns: int = 5 * SECOND
+    ) -> None:
+        self.name = name
+        self.sources = (Source(name, Modality.AUDIO),)
+        self.drops: Counter[str] = Counter()
+        self._device = device
+        self._block_ns = block_ns
+        self._stall_ns = stall_ns
+
+    async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
+        """See `agent.seams.Sensor`."""
+        stall_s = self._stall_ns / SECOND
+        bridge: Bridge[_Block] = Bridge(
+            self.name, drive=self._drive, size=self.QUEUE, stall_s=stall_s, open_s=2 * stall_s, drops=self.drops
+        )
+        timeline = _Timeline(self.name, self.drops)
+        try:
+            async with aclosing(bridge.items()) as blocks:
+                async for block in blocks:
+                    sample = timeline.place(block)
+                    if sample is not None:
+                        yield sample
+        finally:
+            if bridge.abandoned:
+                portaudio.forsake()
+
+    def _drive(self, bridge: Bridge[_Block]) -> None:
+        """In the driver's thread: opening, stopping and closing block, and hang with a sound server that hangs."""
+        with portaudio.open_input(self.name, self._device, settings=self._settings(bridge)) as stream:
+            log.info(
+                "%s: asked for %d Hz of %r, got %g Hz, %d channels, a latency of %.0f ms",
+                *(self.name, AUDIO_RATE_HZ, self._device, stream.samplerate, stream.channels, 1000 * stream.latency),
+            )
+            stream.start()
+            while not bridge.stopping.wait(0.1):
+                if not stream.active:
+                    raise SensorError(
+                        f"{self.name}: lost {self._device!r}; it was unplugged, or the sound server has ended"
+                    )
+            stream.abort(ignore_errors=True)
+
+    def _settings(self, bridge: Bridge[_Block]) -> Any:
+        """The arguments of ``sounddevice.InputStream`` for an input, and the callback that feeds `bridge`."""
+
+        def of(sounddevice: Any, device: portaudio.Input) -> dict[str, Any]:
+            rate_hz, channels = _supported(sounddevice, device)
+            blocksize = self._block_ns * rate_hz // SECOND
+            count = 0
+
+            def callback(indata: F32, frames: int, when: Any, status: Any) -> None:
+                nonlocal count
+                now_ns = time.monotonic_ns()
+                delay_s = max(when.currentTime - when.inputBufferAdcTime, frames / rate_hz)
+                if delay_s > MAX_DELAY_S:
+                    delay_s = frames / rate_hz
+                block = _Block(
+                    pcm=_mono(indata),
+                    first=count,
+                    t_ns=now_ns - round(delay_s * SECOND),
+                    arrival_ns=now_ns,
+                    lost=bool(status.input_overflow),
+                    rate_hz=rate_hz,
+                )
+                count += frames
+                bridge.put(block)
+
+            return {
+                "samplerate": rate_hz,
+                "channels": channels,
+                "dtype": "float32",
+                "blocksize": blocksize,
+                "latency": "low",
+                "callback": callback,
+            }
+
+        return of
+
+
+def _supported(sounddevice: Any, device: portaudio.Input) -> tuple[int, int]:
+    """(rate in Hz, channels): 16 kHz mono where the device can, else the nearest it has."""
+    for rate_hz in (AUDIO_RATE_HZ, device.rate_hz):
+        for channels in (1, device.channels):
+            try:
+                sounddevice.check_input_settings(
+                    device=device.index, channels=channels, dtype="float32", samplerate=rate_hz
+                )
+            except (sounddevice.PortAudioError, ValueError):
+                continue
+            return rate_hz, channels
+    return device.rate_hz, device.channels
+
+
+def _mono(indata: F32) -> F32:
+    """(T, C) to (T,), copied, since PortAudio reuses the buffer.
+
+    Two channels are averaged. Of more, which are an array whose sum would comb the sound, the first is taken.
+    """
+    if indata.shape[1] == 2:
+        return np.asarray(indata.mean(axis=1, dtype=np.float32))
+    return indata[:, 0].copy()
+
+
+class _Timeline:
+    """Turns blocks at the device's rate into samples at ours, placed on our clock."""
+
+    def __init__(self, name: str, drops: Counter[str]) -> None:
+        self._name = name
+        self._drops = drops
+        self._fit = AudioClockFit()
+        self._resampler: Resampler | None = None
+        self._next = 0
+
+    def place(self, block: _Block) -> Sample | None:
+        """The sample that this block completes, or None where the resampler holds back the first ones."""
+        if not np.isfinite(block.pcm).all():
+            self._drops["nan"] += 1
+            return None
+        if block.lost:
+            self._drops["overrun"] += 1
+            self._fit.restart()
+        if block.first != self._next or block.lost or self._resampler is None:
+            self._resampler = Resampler(block.rate_hz, origin_ns=_stream_ns(block.first, block.rate_hz))
+        self._next = block.first + len(block.pcm)
+        if self._fit.observe(_stream_ns(block.first, block.rate_hz), block.t_ns):
+            self._drops["jump"] += 1
+            log.warning("%s: the sound's time jumped; following", self._name)
+        piece = self._resampler.feed(block.pcm)
+        if len(piece.pcm) == 0:
+            return None
+        t_ns, end_ns = self._fit.span(piece.begin_ns, piece.end_ns)
+        return Sample(self._name, Audio(piece.pcm), t_ns=t_ns, end_ns=end_ns, arrival_ns=block.arrival_ns)
+
+
+def _stream_ns(count: int, rate_hz: int) -> int:
+    return count * SECOND // rate_hz
