@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from agent.types import Audio, Frame, Sample, Text
 from sensors.demo import picture, speech, story
+from sensors.session import Session
 
 SESSION = Path(story.__file__).parent
 MIB = 1 << 20
@@ -123,6 +125,15 @@ def test_curtain_hides_everything_and_darkness_falls(frames: tuple[list[float], 
     assert max(still) < 2, "the curtain has vertical folds and nothing else"
     assert light[(t_s > 23.5) & (t_s < 28)].max() < 0.4 * light[t_s < 5].min()
     assert light[t_s > 32].min() > 0.8 * light[t_s < 5].min()
+
+
+def test_session_reader_delivers_all_of_it() -> None:
+    session = Session.open(SESSION)
+    samples = [event for event in session.events() if isinstance(event, Sample)]
+    assert (session.name, session.duration_ns) == ("demo", round(story.DURATION_S * 1e9))
+    assert sum(isinstance(sample.payload, Frame) for sample in samples) == round(story.DURATION_S * picture.FPS)
+    assert sum(len(s.payload.pcm) for s in samples if isinstance(s.payload, Audio)) == round(story.DURATION_S * 16_000)
+    assert [s.payload.text for s in samples if isinstance(s.payload, Text)] == [m.text for m in story.MESSAGES]
 
 
 def test_portrait_is_the_one_whose_origin_is_recorded() -> None:

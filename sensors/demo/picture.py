@@ -1,7 +1,8 @@
 """Renders the story's picture from one portrait: expression, place, tilt, light, focus and a curtain.
 
 The portrait smiles with an open mouth. Other expressions are made by bending it: the lips are closed by leaving out
-what is between them, the corners of the mouth go down, the inner ends of the brows up and the lids a little down.
+what is between them, the corners of the mouth go down, the inner ends of the brows up and the lids a little down; and
+by blurring the folds that a smile makes beside the mouth.
 Coordinates of the face are those of the 512 x 512 portrait.
 """
 
@@ -40,12 +41,16 @@ LIPS = np.array(
 MOUTH = (225.0, 145.0)
 """The middle of the mouth; its corners are 22 to either side."""
 
+FOLDS = (((209, 124), (204, 129), (198, 135), (197, 139)), ((238, 122), (243, 128), (249, 135), (251, 141)))
+"""The folds that the smile makes from the wings of the nose to beside the mouth."""
+
 
 class Portrait:
     """The portrait with any expression."""
 
     def __init__(self, bgr: U8) -> None:
-        self._bgr = cv2.resize(bgr, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
+        self._bgr = np.asarray(cv2.resize(bgr, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC), np.uint8)
+        self._smooth = without_folds(self._bgr)
         rows, columns = (slice(part.start * SCALE, part.stop * SCALE) for part in BENT)
         self._part = (rows, columns)
         self._y, self._x = (axis.astype(np.float32) / SCALE for axis in np.mgrid[rows, columns])
@@ -61,7 +66,18 @@ class Portrait:
         smile, opening = smile_20 / 20, opening_10 / 10
         x, y = corners(self._x, brows_and_lids(self._x, self._y, sadness=max(-smile, 0.0)), drop=1.0 - smile)
         y = lips(x, y, closing=1.0 - opening)
-        return np.asarray(cv2.remap(self._bgr, x * SCALE, y * SCALE, cv2.INTER_CUBIC), np.uint8)
+        smoothness = min(1.0 - smile, 1.0)
+        bgr = cv2.addWeighted(self._bgr, 1.0 - smoothness, self._smooth, smoothness, 0.0)
+        return np.asarray(cv2.remap(bgr, x * SCALE, y * SCALE, cv2.INTER_CUBIC), np.uint8)
+
+
+def without_folds(bgr: U8) -> U8:
+    """The enlarged portrait `bgr` with `FOLDS` blurred."""
+    mask = np.zeros(bgr.shape[:2], np.float32)
+    for fold in FOLDS:
+        cv2.polylines(mask, [np.array(fold, np.int32) * SCALE], isClosed=False, color=1.0, thickness=9)
+    share = 0.9 * cv2.GaussianBlur(mask, (0, 0), 4)[..., np.newaxis]
+    return np.asarray(bgr * (1 - share) + cv2.GaussianBlur(bgr, (0, 0), 9) * share, np.uint8)
 
 
 def bump(x: F32, y: F32, *, middle: tuple[float, float], spread: tuple[float, float]) -> F32:
@@ -82,11 +98,11 @@ def brows_and_lids(x: F32, y: F32, *, sadness: float) -> F32:
 
 def corners(x: F32, y: F32, *, drop: float) -> tuple[F32, F32]:
     """Where to look up (x, y) so that the mouth narrows and its corners sink; `drop` 1 is straight, 2 is sad."""
-    narrower = 1 + 0.14 * min(drop, 1.0) * bump(x, y, middle=MOUTH, spread=(24, 12))
+    narrower = 1 + 0.20 * min(drop, 1.0) * bump(x, y, middle=MOUTH, spread=(24, 12))
     x = np.asarray(MOUTH[0] + (x - MOUTH[0]) * narrower, np.float32)
     for side in (-1, 1):
         corner = (MOUTH[0] + side * 21, MOUTH[1])
-        y = y - np.float32(drop * 4.6) * bump(x, y, middle=corner, spread=(9, 11))
+        y = y - np.float32(drop * 5.5) * bump(x, y, middle=corner, spread=(9, 11))
     return x, y
 
 

@@ -46,7 +46,7 @@ class Espeak:
     """The formant synthesiser espeak-ng, run as a program."""
 
     def say(self, line: Line) -> tuple[F32, int]:
-        words_per_minute = round(165 * line.speed / line.pitch)
+        words_per_minute = round(185 * line.speed / line.pitch)
         command = ["espeak-ng", "-v", "en-us+f3", "-s", str(words_per_minute), "--stdout", line.text]
         wav = subprocess.run(command, check=True, capture_output=True).stdout
         pcm, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32")

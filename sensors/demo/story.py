@@ -1,15 +1,16 @@
 """What happens in the bundled session, and when.
 
-    seconds    face                           voice                    typed text        what it shows
-    0    5.5   smiles, well lit               cheerful                 happy (0.3)       all three agree
-    5.5  9.5   hidden behind a curtain        cheerful, goes on        (happy, ages)     vision silent
-    9.5 13     hidden                         silent                   ages out at 10.3  all missing: abstains
-    13  15     neutral, comes nearer          silent                   none              vision alone
-    15  20.5   smiles                         angry                    angry (16.6)      conflict
-    20.5 28    sad, dark and blurred          slow and soft            sad (23.2)        agree, at low quality
-    28  31     moves out of the picture       silent                   (sad, ages)       text alone
-    31  38     comes back, smiles in light    cheerful                 happy (33.0)      all three agree again
+    seconds     face                       voice                typed text          what it shows
+    0.0  5.5    smiles, well lit           cheerful             happy (0.3)         all three agree
+    5.5  9.6    hidden by a curtain        cheerful, goes on    (0.3 ages)          vision silent
+    9.6 13.0    hidden                     silent               gone from 10.3      nothing is sensed: abstains
+   13.0 15.0    calm, comes nearer         silent               none                vision alone
+   15.0 20.5    smiles                     angry and loud       angry (16.6)        conflict
+   20.5 28.0    sad, dark and blurred      slow, soft and sad   sad (23.2)          agree, at low quality
+   28.5 31.0    leaves the picture         silent               (23.2 ages)         text alone
+   31.0 38.0    is back, smiles in light   cheerful (32.0)      happy (33.0)        all three agree again
 
+A typed text counts for ten seconds, if the config leaves its span as it is.
 All instants are seconds from the start of the session.
 """
 
@@ -85,15 +86,8 @@ Track = tuple[tuple[float, float], ...]
 """Key frames (instant, value), in order; between two the value eases from one to the other, outside it holds."""
 
 SMILE: Track = (
-    (12.0, 1.0),
-    (12.5, 0.0),
-    (14.4, 0.0),
-    (15.0, 1.0),
-    (20.6, 1.0),
-    (21.6, -1.0),
-    (29.0, -1.0),
-    (29.5, 1.0),
-)
+    (12.0, 1.0), (12.5, -0.3), (14.5, -0.3), (15.0, 1.0), (20.4, 1.0), (21.4, -1.0), (29.0, -1.0), (29.5, 1.0)
+)  # fmt: skip
 """1 as the portrait smiles, 0 neutral, -1 sad."""
 CURTAIN: Track = ((5.3, 0.0), (5.8, 1.0), (12.8, 1.0), (13.2, 0.0))
 """Share of the picture that the curtain covers, from above."""
