@@ -84,7 +84,7 @@ class CameraSensor:
 
     def _watch(self, capture: Any, bridge: Bridge[Sample]) -> None:
         stamps = _LiveStamps(self._kind, capture)
-        gate = _RateGate(self._max_fps)
+        gate = RateGate(self._max_fps)
         while not bridge.stopping.is_set():
             if not capture.grab():
                 raise SensorError(f"{self.name}: lost {self._shown}; it was unplugged, switched off or cut")
@@ -97,7 +97,7 @@ class CameraSensor:
     def _play(self, capture: Any, bridge: Bridge[Sample]) -> None:
         epoch_ns, shown_ns, frames = time.monotonic_ns(), 0, 0
         period_ns = round(SECOND / (capture.get(cv2.CAP_PROP_FPS) or 25))
-        gate = _RateGate(self._max_fps)
+        gate = RateGate(self._max_fps)
         while not bridge.stopping.is_set():
             if not capture.grab():
                 if frames == 0:
@@ -153,7 +153,7 @@ class _LiveStamps:
         return self._last_ns
 
 
-class _RateGate:
+class RateGate:
     """Lets frames through at `max_fps` at most, evenly, whatever the rate they come at."""
 
     def __init__(self, max_fps: float | None) -> None:

@@ -18,14 +18,9 @@ from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Wat
 from sensors import portaudio
 from sensors.bridge import Bridge
 from sensors.resample import Resampler
-from sensors.stamps import AudioClockFit
+from sensors.stamps import AudioClockFit, DelayGuard
 
 log = logging.getLogger(__name__)
-
-MAX_DELAY_S = 0.25
-"""The most that lies between the converter and us, a Bluetooth headset's 200 ms included. Sound servers claim up to
-half a second while a stream settles, which would put sound before it was made; such a claim is not believed, and the
-block is taken to have ended as it came."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +31,8 @@ class _Block:
     """(T,), at the device's rate."""
     first: int
     """Count of its first sample since the stream was opened."""
-    t_ns: int
-    """When its first sample was measured to be taken."""
+    delay_ns: int
+    """How long before ``arrival_ns`` its first sample was taken, in PortAudio's words."""
     arrival_ns: int
     lost: bool
     """Whether PortAudio lost sound before it."""
@@ -48,7 +43,9 @@ class MicrophoneSensor:
     """A `Sensor` of one audio source: blocks of `block_ns`, mono at `AUDIO_RATE_HZ`; spans neither overlap nor gap.
 
     `device` is a glob on the name, or ``default``. A device that can not do 16 kHz is taken at its own rate and
-    resampled. `drops` counts by reason: ``overflow`` (the loop was slow), ``overrun`` (PortAudio lost sound), ``jump``
+    resampled. The first 0.2 s of a stream are left out, in which the delay that PortAudio claims is looked over.
+
+    `drops` counts by reason: ``overflow`` (the loop was slow), ``overrun`` (PortAudio lost sound), ``jump``
     (the stream's time jumped by more than 50 ms, and the fit started again), ``nan`` (blocks with values that are no
     numbers).
     """
@@ -109,13 +106,10 @@ class MicrophoneSensor:
             def callback(indata: F32, frames: int, when: Any, status: Any) -> None:
                 nonlocal count
                 now_ns = time.monotonic_ns()
-                delay_s = max(when.currentTime - when.inputBufferAdcTime, frames / rate_hz)
-                if delay_s > MAX_DELAY_S:
-                    delay_s = frames / rate_hz
                 block = _Block(
                     pcm=_mono(indata),
                     first=count,
-                    t_ns=now_ns - round(delay_s * SECOND),
+                    delay_ns=round((when.currentTime - when.inputBufferAdcTime) * SECOND),
                     arrival_ns=now_ns,
                     lost=bool(status.input_overflow),
                     rate_hz=rate_hz,
@@ -166,29 +160,45 @@ class _Timeline:
         self._name = name
         self._drops = drops
         self._fit = AudioClockFit()
+        self._guard = DelayGuard()
+        self._told = False
+        """Whether a delay was ever believed."""
         self._resampler: Resampler | None = None
         self._next = 0
 
     def place(self, block: _Block) -> Sample | None:
-        """The sample that this block completes, or None where the resampler holds back the first ones."""
-        if not np.isfinite(block.pcm).all():
-            self._drops["nan"] += 1
-            return None
+        """The sample that this block completes; None at first, while claims and the resampler's filter fill."""
+        begin_ns, end_ns = (n * SECOND // block.rate_hz for n in (block.first, block.first + len(block.pcm)))
         if block.lost:
             self._drops["overrun"] += 1
             self._fit.restart()
+        self._measure(block, begin_ns=begin_ns, length_ns=end_ns - begin_ns)
+        if not self._guard.settled:
+            return None
+        if not np.isfinite(block.pcm).all():
+            self._drops["nan"] += 1
+            return None
         if block.first != self._next or block.lost or self._resampler is None:
-            self._resampler = Resampler(block.rate_hz, origin_ns=_stream_ns(block.first, block.rate_hz))
+            self._resampler = Resampler(block.rate_hz, origin_ns=begin_ns)
         self._next = block.first + len(block.pcm)
-        if self._fit.observe(_stream_ns(block.first, block.rate_hz), block.t_ns):
-            self._drops["jump"] += 1
-            log.warning("%s: the sound's time jumped; following", self._name)
         piece = self._resampler.feed(block.pcm)
         if len(piece.pcm) == 0:
             return None
         t_ns, end_ns = self._fit.span(piece.begin_ns, piece.end_ns)
         return Sample(self._name, Audio(piece.pcm), t_ns=t_ns, end_ns=end_ns, arrival_ns=block.arrival_ns)
 
+    def _measure(self, block: _Block, *, begin_ns: int, length_ns: int) -> None:
+        """Fit the clock to where this block was taken, by the delay that is claimed, else by its arrival.
 
-def _stream_ns(count: int, rate_hz: int) -> int:
-    return count * SECOND // rate_hz
+        Once a delay was believed, a block without one is not measured: its arrival would say something else.
+        """
+        believed = self._guard.believes(block.delay_ns)
+        if believed and not self._told:
+            self._told = True
+            self._fit.restart()
+        if self._told and not believed and self._fit.ready:
+            return
+        delay_ns = max(block.delay_ns, length_ns) if believed else length_ns
+        if self._fit.observe(begin_ns, block.arrival_ns - delay_ns):
+            self._drops["jump"] += 1
+            log.warning("%s: the sound's time jumped; following", self._name)

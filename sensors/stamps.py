@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from agent.clock import SECOND
+from agent.clock import MS, SECOND
 
 
 class SlidingMin:
@@ -101,7 +101,7 @@ class AudioClockFit:
 
     def __init__(self) -> None:
         self.restarts = 0
-        """How often the stream jumped, so that the fit started again."""
+        """How often the fit started again."""
         self._edge: tuple[int, int] | None = None
         self._clear()
 
@@ -112,8 +112,13 @@ class AudioClockFit:
         # Sums over (x, d), each weighted by its age: x in s, 0 at the newest measurement; d in ns, 0 at the first.
         self._w = self._x = self._d = self._xx = self._xd = 0.0
 
+    @property
+    def ready(self) -> bool:
+        """Whether there was a measurement."""
+        return self._base_ns is not None
+
     def restart(self) -> None:
-        """Begin again with the next measurement: sound was lost, so the count no longer tells the time."""
+        """Begin again with the next measurement: what was measured so far no longer holds."""
         self.restarts += 1
         self._clear()
 
@@ -169,3 +174,31 @@ class AudioClockFit:
         stop = max(stop, start + (end_ns - begin_ns) // 2)
         self._edge = end_ns, stop
         return start, stop
+
+
+class DelayGuard:
+    """Tells whether a sound system's word on its delay can be believed.
+
+    The delay between converter and callback is a property of the device and its buffers. Sound servers claim up to
+    half a second and more while a stream settles, which would put sound before it was made. So a claim is believed
+    when the last `AGREE` of them agree within `SPREAD_NS` and are no longer than any device needs.
+    """
+
+    AGREE = 10
+    SPREAD_NS = 30 * MS
+    MOST_NS = 250 * MS
+    """A Bluetooth headset's 200 ms included."""
+
+    def __init__(self) -> None:
+        self._claims: deque[int] = deque(maxlen=self.AGREE)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there were enough claims to judge by."""
+        return len(self._claims) == self.AGREE
+
+    def believes(self, delay_ns: int) -> bool:
+        """Take in a claim, and judge."""
+        self._claims.append(delay_ns)
+        most_ns = max(self._claims)
+        return self.settled and most_ns <= self.MOST_NS and most_ns - min(self._claims) <= self.SPREAD_NS

@@ -180,10 +180,11 @@ def _open_pipeline(name: str, pipeline: str) -> Any:
 def without_password(url: str) -> str:
     """`url` as it may be shown in a log: ``rtsp://user:secret@host`` becomes ``rtsp://user:…@host``."""
     scheme, mark, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    if not at or "/" in login:
+    authority, slash, path = rest.partition("/")
+    login, at, host = authority.rpartition("@")
+    if not at:
         return url
-    return f"{scheme}{mark}{login.partition(':')[0]}:…@{place}"
+    return f"{scheme}{mark}{login.partition(':')[0]}:…@{host}{slash}{path}"
 
 
 def _format(capture: Any) -> Format:

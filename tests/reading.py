@@ -1,0 +1,50 @@
+"""Reading a sensor in a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from agent.seams import Sensor, SensorError
+from agent.types import Sample, Watermark
+
+WAIT_S = 30.0
+"""What a loaded machine may take; nothing here waits for it to pass."""
+
+
+async def read_until(sensor: Sensor, enough: Callable[[list[Sample | Watermark]], bool]) -> list[Sample | Watermark]:
+    """What `sensor` delivers until it is enough or the sensor ends."""
+    items: list[Sample | Watermark] = []
+    async with asyncio.timeout(WAIT_S), aclosing(sensor.stream()) as stream:
+        async for item in stream:
+            items.append(item)
+            if enough(items):
+                break
+    return items
+
+
+async def read_samples(sensor: Sensor, count: int) -> list[Sample]:
+    """The first `count` samples, or fewer where the sensor ends."""
+    items = await read_until(sensor, lambda items: sum(isinstance(item, Sample) for item in items) >= count)
+    return [item for item in items if isinstance(item, Sample)]
+
+
+async def read_till_lost(sensor: Sensor, *, cut: Callable[[], None]) -> None:
+    """Read one item, `cut`, and read on until the sensor raises or ends."""
+    async with asyncio.timeout(WAIT_S), aclosing(sensor.stream()) as stream:
+        await anext(stream)
+        cut()
+        async for _ in stream:
+            pass
+
+
+async def read_till_back(sensor: Sensor, count: int) -> tuple[list[Sample], list[str]]:
+    """As `read_samples`, opening again after each `SensorError`, whose messages come second."""
+    errors: list[str] = []
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                return await read_samples(sensor, count), errors
+            except SensorError as error:
+                errors.append(str(error))

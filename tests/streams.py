@@ -1,0 +1,46 @@
+"""Video files and an MJPEG server, made by ffmpeg."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+
+def make_video(path: Path, *, seconds: float = 1.0, fps: int = 10, size: str = "160x120") -> Path:
+    """A test picture with frame n at n / fps."""
+    source = f"testsrc=duration={seconds}:size={size}:rate={fps}"
+    command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-threads", "1"]
+    subprocess.run([*command, "-c:v", "mpeg4", "-q:v", "5", str(path)], check=True)
+    return path
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MjpegServer:
+    """ffmpeg, serving motion JPEG over HTTP to one client, at `fps`, for ever."""
+
+    def __init__(self, *, fps: int = 20) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._fps = fps
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin to listen; a client may have to try until it does."""
+        source = f"testsrc=size=160x120:rate={self._fps}"
+        command = ["ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", source, "-threads", "1"]
+        command += ["-f", "mpjpeg", "-listen", "1", self.url]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def cut(self) -> None:
+        """Cut the stream, as pulling the plug would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,157 @@
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.clock import MS, SECOND
+from agent.seams import SensorError
+from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Watermark
+from sensors.devices import find_microphones
+from sensors.microphone import MicrophoneSensor
+from sensors.resample import Resampler
+from tests.pulse import PLAY_RATE_HZ, Pulse
+from tests.reading import read_samples, read_till_back, read_till_lost, read_until
+
+
+@pytest.fixture(scope="module")
+def pulse() -> Iterator[Pulse]:
+    before = dict(os.environ)
+    server = Pulse()
+    os.environ.update(server.env)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def tone(hz: float, seconds: float) -> F32:
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * PLAY_RATE_HZ)) / PLAY_RATE_HZ)).astype(np.float32)
+
+
+def joined(samples: list[Sample]) -> F32:
+    return np.concatenate([sample.payload.pcm for sample in samples if isinstance(sample.payload, Audio)])
+
+
+def loud(sample: Sample | Watermark) -> bool:
+    assert isinstance(sample, Sample)
+    assert isinstance(sample.payload, Audio)
+    return float(np.sqrt(np.mean(sample.payload.pcm**2))) > 0.1
+
+
+def strongest_hz(pcm: F32) -> float:
+    spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
+    return float(np.argmax(spectrum) * AUDIO_RATE_HZ / len(pcm))
+
+
+async def test_a_tone_is_heard_at_its_pitch_when_it_is_played(pulse: Pulse) -> None:
+    sensor = MicrophoneSensor("microphone")
+    assert sensor.sources[0].modality is Modality.AUDIO
+    played_ns = 0
+
+    def enough(items: list[Sample | Watermark]) -> bool:
+        nonlocal played_ns
+        if len(items) == 50:
+            played_ns = time.monotonic_ns()
+            pulse.play(tone(440, 2))
+        return sum(map(loud, items)) >= 50
+
+    items = await read_until(sensor, enough)
+    samples = [item for item in items if isinstance(item, Sample)]
+    heard = [sample for sample in samples if loud(sample)]
+    assert strongest_hz(joined(heard)) == pytest.approx(440, abs=4)
+    # Not before it was played; how long the player takes to start is up to the machine.
+    assert played_ns - 20 * MS < heard[0].t_ns < played_ns + 2 * SECOND
+    assert all(after.t_ns == before.end_ns for before, after in pairwise(samples))
+    assert all(sample.end_ns <= sample.arrival_ns + 20 * MS for sample in samples)
+    seconds = (samples[-1].end_ns - samples[0].t_ns) / SECOND
+    assert len(joined(samples)) / AUDIO_RATE_HZ == pytest.approx(seconds, rel=0.05)
+    assert not sensor.drops
+
+
+async def test_the_server_dies_and_comes_back(pulse: Pulse) -> None:
+    sensor = MicrophoneSensor("microphone")
+    with pytest.raises(SensorError, match=r"microphone: (lost 'default'|delivered nothing)"):
+        await read_till_lost(sensor, cut=pulse.kill)
+    with pytest.raises(SensorError, match="microphone: "):
+        await read_samples(sensor, 1)
+    pulse.start()
+    samples, _ = await read_till_back(sensor, 5)
+    assert len(samples) == 5
+
+
+async def test_two_at_once(pulse: Pulse) -> None:
+    one, other = MicrophoneSensor("one"), MicrophoneSensor("other", device="def*")
+    both = await asyncio.gather(read_samples(one, 10), read_samples(other, 10))
+    assert [len(samples) for samples in both] == [10, 10]
+
+
+async def test_a_name_that_nobody_has_says_which_there_are(pulse: Pulse) -> None:
+    with pytest.raises(SensorError, match=r"microphone: no microphone is called '\*Nobody\*'; found 'default'"):
+        await read_samples(MicrophoneSensor("microphone", device="*Nobody*"), 1)
+
+
+def test_the_microphone_is_listed(pulse: Pulse) -> None:
+    found = find_microphones()
+    assert found.advice == ""
+    assert [(mic.device, mic.host, mic.default) for mic in found.devices] == [("default", "ALSA", True)]
+
+
+@pytest.mark.parametrize(
+    ("hide", "says"),
+    [
+        ("ctypes.util.find_library = lambda name: None", "apt install libportaudio2"),
+        ("sys.modules['sounddevice'] = None", "pip install sounddevice"),
+    ],
+)
+def test_without_portaudio_it_says_what_to_install(hide: str, says: str, tmp_path: Path) -> None:
+    program = f"""
+import asyncio, ctypes.util, sys
+{hide}
+from agent.seams import SensorError
+from sensors.devices import find_microphones
+from sensors.microphone import MicrophoneSensor
+async def main():
+    try:
+        await anext(MicrophoneSensor("microphone").stream())
+    except SensorError as error:
+        print(error)
+asyncio.run(main())
+print(find_microphones().advice)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.count(says) == 2
+
+
+def test_without_a_sound_server_it_says_that_there_is_no_microphone(tmp_path: Path) -> None:
+    program = "from sensors.devices import find_microphones; print(find_microphones())"
+    (tmp_path / "asound.conf").write_text("pcm.!default { type pulse }\n")
+    env = os.environ | {"ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"), "PULSE_SERVER": f"unix:{tmp_path}/none"}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=True)
+    assert "devices=()" in ended.stdout
+    assert "PortAudio lists no microphone" in ended.stdout
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+def test_resampling_keeps_its_place_in_time(rate: int) -> None:
+    """A click at half a second is at half a second afterwards, however the sound was cut into blocks."""
+    sound = np.zeros(rate, np.float32)
+    sound[rate // 2] = 1
+    resampler, pieces, size = Resampler(rate, origin_ns=7 * SECOND), [], round(0.02 * rate)
+    for begin in range(0, rate, size):
+        pieces.append(resampler.feed(sound[begin : begin + size], last=begin + size >= rate))
+    pcm = np.concatenate([piece.pcm for piece in pieces])
+    assert len(pcm) == AUDIO_RATE_HZ
+    assert abs(int(np.argmax(np.abs(pcm))) - AUDIO_RATE_HZ // 2) <= 1
+    assert pieces[0].begin_ns == 7 * SECOND
+    assert pieces[-1].end_ns == 8 * SECOND
+    assert all(after.begin_ns == before.end_ns for before, after in pairwise(pieces))
