@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -48,3 +50,12 @@ async def read_till_back(sensor: Sensor, count: int) -> tuple[list[Sample], list
                 return await read_samples(sensor, count), errors
             except SensorError as error:
                 errors.append(str(error))
+
+
+async def left_behind(sensor: Sensor, rounds: int) -> tuple[int, int]:
+    """Threads and file descriptors that are more after `rounds` of opening `sensor` and reading one sample."""
+    await read_samples(sensor, 1)  # what is made once for all
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(rounds):
+        await read_samples(sensor, 1)
+    return threading.active_count() - before[0], len(os.listdir("/proc/self/fd")) - before[1]  # noqa: PTH208

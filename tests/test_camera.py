@@ -14,7 +14,7 @@ from agent.types import Frame, Modality, Sample
 from sensors.bridge import Bridge
 from sensors.camera import CameraSensor, RateGate
 from sensors.video import Kind, kind_of, opencv_backends, without_password
-from tests.reading import read_samples, read_till_back, read_till_lost
+from tests.reading import left_behind, read_samples, read_till_back, read_till_lost
 from tests.streams import MjpegServer, free_port, make_video
 
 
@@ -46,6 +46,12 @@ async def test_a_file_can_be_played_again_by_the_same_sensor(video: Path) -> Non
     sensor = CameraSensor("camera", device=str(video))
     assert len(await read_samples(sensor, 2)) == 2
     assert len(await read_samples(sensor, 2)) == 2
+
+
+async def test_opening_it_again_and_again_leaves_nothing_behind(video: Path) -> None:
+    threads, files = await left_behind(CameraSensor("camera", device=str(video)), rounds=100)
+    assert threads <= 0
+    assert files <= 0
 
 
 async def test_a_slow_reader_gets_the_newest_and_the_rest_is_counted(tmp_path: Path) -> None:

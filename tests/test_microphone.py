@@ -17,7 +17,7 @@ from sensors.devices import find_microphones
 from sensors.microphone import MicrophoneSensor
 from sensors.resample import Resampler
 from tests.pulse import PLAY_RATE_HZ, Pulse
-from tests.reading import read_samples, read_till_back, read_till_lost, read_until
+from tests.reading import left_behind, read_samples, read_till_back, read_till_lost, read_until
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,12 @@ async def test_the_server_dies_and_comes_back(pulse: Pulse) -> None:
     pulse.start()
     samples, _ = await read_till_back(sensor, 5)
     assert len(samples) == 5
+
+
+async def test_opening_it_again_and_again_leaves_nothing_behind(pulse: Pulse) -> None:
+    threads, files = await left_behind(MicrophoneSensor("microphone"), rounds=10)
+    assert threads <= 0
+    assert files <= 0
 
 
 async def test_two_at_once(pulse: Pulse) -> None:
