@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import CoroutineType
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -120,13 +121,14 @@ class Publisher:
                     backoff.reset()
                     said = ""
                     await self._serve(client)
-            except* aiomqtt.MqttError as group:
-                problem = str(group.exceptions[0])
+            except aiomqtt.MqttError as error:
+                problem = error
             self._metrics.count("mqtt.connections_lost" if connected else "mqtt.connections_failed")
-            if not connected and not self.address.embedded:
-                self._protocol = V311 if self._protocol is V5 else V5  # an old broker may just hang up on version 5
-            if problem != said:
-                said = problem
+            unreachable = str(problem).startswith("[Errno")  # aiomqtt keeps no more than the text of an OSError
+            if not (connected or unreachable or self.address.embedded):
+                self._protocol = V311 if self._protocol is V5 else V5  # an older broker refuses or ignores version 5
+            if str(problem) != said:
+                said = str(problem)
                 log.warning("broker %s:%d: %s; trying again", self.address.host, self.address.port, problem)
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
 
@@ -156,9 +158,7 @@ class Publisher:
             if self._on_text:
                 await client.subscribe(f"{self._root}/text/in", qos=1)
             await client.publish(availability, b"online", qos=1, retain=True)
-            async with asyncio.TaskGroup() as work:
-                work.create_task(self._send(client), name="mqtt send")
-                work.create_task(self._receive(client), name="mqtt receive")
+            await _either(self._send(client), self._receive(client))
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError, TimeoutError):  # the will says the same
                 async with asyncio.timeout(GOODBYE_S):
@@ -201,6 +201,24 @@ class Publisher:
         self._kept[message.topic] = message
         self._unsent_kept[message.topic] = None
         self._something.set()
+
+
+async def _either(*jobs: CoroutineType[None, None, None]) -> None:
+    """Run jobs that never end until one fails, with that error.
+
+    No TaskGroup: in Python 3.11 and 3.12 one whose task fails in the turn of its own cancellation swallows the
+    cancellation, and this runs in a loop that catches the error and goes on.
+    """
+    tasks = [asyncio.create_task(job, name=f"mqtt {job.cr_code.co_name}") for job in jobs]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
 
 
 def _properties(message: Message) -> Properties:

@@ -1,0 +1,230 @@
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from agent.broker import BrokerError, EmbeddedBroker
+from agent.clock import SECOND, RealClock, WallClock
+from agent.config import Mqtt
+from agent.metrics import Metrics
+from agent.mqtt import Address, Publisher
+from agent.types import Absence, Contribution, Decision, Latency, Modality
+from tests.mosquitto import free_port, mosquitto
+
+
+# The embedded broker (amqtt 0.12) leaves its clients' sockets to the garbage collector when it shuts down.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+def decision(seq: int, label: str | None = "happy") -> Decision:
+    vision = Contribution("happy", 0.9, 0.8, 0.9, 20_100_000, 1.0, "camera", "onnxruntime", 2_100_000, {})
+    return Decision(
+        session="s",
+        seq=seq,
+        start_ns=0,
+        end_ns=SECOND,
+        label=label,
+        confidence=0.83,
+        conflict=0.07,
+        rule="bayes",
+        probabilities={"neutral": 0.17, "happy": 0.83},
+        dimensions={"valence": 0.7, "arousal": 0.4},
+        modalities={Modality.VISION: vision},
+        missing={Modality.AUDIO: Absence.LATE, Modality.TEXT: Absence.SILENT},
+        latency=Latency(3_000_000, 9_800_000, 100_000, 13_400_000),
+    )
+
+
+def publisher(broker: str, texts: asyncio.Queue[bytes] | None = None, **settings: object) -> Publisher:
+    wall = WallClock()
+    wall.calibrate(0, 1_795_255_200 * SECOND)
+    return Publisher(
+        Mqtt.model_validate({"broker": broker, **settings}),
+        node="kiosk-1",
+        wall=wall,
+        clock=RealClock(),
+        metrics=Metrics(),
+        on_text=None if texts is None else lambda payload, arrival_ns: texts.put_nowait(payload),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(p: Publisher) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(p.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+async def collect(
+    port: int, count: int, *, protocol: aiomqtt.ProtocolVersion, topic: str = "attune/#", distinct: bool = True
+) -> list[aiomqtt.Message]:
+    """The first messages that a subscriber sees; if `distinct`, the newest of each topic, once there are `count`."""
+    found: dict[object, aiomqtt.Message] = {}
+    async with asyncio.timeout(20), aiomqtt.Client("127.0.0.1", port, protocol=protocol) as client:
+        await client.subscribe(topic, qos=1)
+        async for message in client.messages:
+            found[str(message.topic) if distinct else len(found)] = message
+            if len(found) == count:
+                break
+    return list(found.values())
+
+
+@pytest.fixture(params=["embedded", "mosquitto"])
+async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a broker of each kind."""
+    port = free_port()
+    if request.param == "embedded":
+        async with EmbeddedBroker(port):
+            yield f"embedded:{port}"
+    else:
+        async with mosquitto(port, tmp_path):
+            yield f"mqtt://127.0.0.1:{port}"
+
+
+def version_of(broker: str) -> aiomqtt.ProtocolVersion:
+    return aiomqtt.ProtocolVersion.V311 if broker.startswith("embedded") else aiomqtt.ProtocolVersion.V5
+
+
+async def test_the_contract_of_topics_payloads_and_retention(broker: str) -> None:
+    p = publisher(broker)
+    port = p.address.port
+    async with running(p):
+        live = asyncio.create_task(collect(port, 1, protocol=version_of(broker), topic="attune/kiosk-1/decision"))
+        p.modality(Modality.AUDIO, {"state": "missing", "reason": "late"})
+        while not live.done():
+            p.decision(decision(0))
+            await asyncio.wait([live], timeout=0.05)
+        kept = await collect(port, 3, protocol=version_of(broker))
+    by_topic = {str(message.topic): message for message in kept}
+    assert by_topic["attune/kiosk-1/availability"].payload == b"online"
+    assert json.loads(by_topic["attune/kiosk-1/modality/audio"].payload) == {"state": "missing", "reason": "late"}
+    state = json.loads(by_topic["attune/kiosk-1/state"].payload)
+    assert state == json.loads(live.result()[0].payload)
+    assert state["window"] == {
+        "start": "2026-11-21T10:00:00.000Z",
+        "end": "2026-11-21T10:00:01.000Z",
+        "start_ns": "1795255200000000000",
+        "end_ns": "1795255201000000000",
+    }
+    assert state["id"] == "s-0"
+    assert state["modalities"]["vision"] == {
+        "label": "happy", "confidence": 0.9, "weight": 0.8, "quality": 0.9, "age_ms": 20.1, "contribution": 1.0,
+        "source": "camera", "engine": "onnxruntime", "encode_ms": 2.1,
+    }  # fmt: skip
+    assert state["missing"] == {"audio": "late", "text": "silent"}
+    assert state["latency_ms"] == {"align": 3.0, "encode": 9.8, "fuse": 0.1, "total": 13.4}
+
+
+async def test_mqtt_5_state_expires_and_says_what_it_is(tmp_path: Path) -> None:
+    port = free_port()
+    async with mosquitto(port, tmp_path):
+        p = publisher(f"mqtt://127.0.0.1:{port}", stale_after="90 s")
+        async with running(p):
+            p.decision(decision(0, label=None))
+            (state,) = await collect(port, 1, protocol=aiomqtt.ProtocolVersion.V5, topic="attune/kiosk-1/state")
+    assert state.properties is not None
+    said = state.properties.json()  # type: ignore[no-untyped-call]
+    assert said["ContentType"] == "application/json"
+    assert 80 < said["MessageExpiryInterval"] <= 90
+    payload = json.loads(state.payload)
+    assert (payload["label"], payload["abstained"]) == (None, True)
+
+
+async def test_a_stop_leaves_offline_behind(broker: str) -> None:
+    p = publisher(broker)
+    async with running(p):
+        await collect(p.address.port, 1, protocol=version_of(broker), topic="attune/kiosk-1/availability")
+    (message,) = await collect(p.address.port, 1, protocol=version_of(broker), topic="attune/kiosk-1/availability")
+    assert (message.payload, message.retain) == (b"offline", True)
+
+
+async def test_after_the_broker_lost_its_memory_everything_retained_is_there_again(tmp_path: Path) -> None:
+    port = free_port()
+    p = publisher(f"mqtt://127.0.0.1:{port}")
+    async with running(p):
+        async with mosquitto(port, tmp_path):
+            p.decision(decision(7))
+            p.modality(Modality.VISION, {"state": "active", "reason": None})
+            await collect(port, 3, protocol=aiomqtt.ProtocolVersion.V5)
+        async with mosquitto(port, tmp_path):
+            kept = await collect(port, 3, protocol=aiomqtt.ProtocolVersion.V5)
+    assert {str(message.topic).removeprefix("attune/kiosk-1/") for message in kept} == {
+        "availability", "state", "modality/vision",
+    }  # fmt: skip
+
+
+async def test_while_the_broker_is_away_decisions_wait_within_the_bound(tmp_path: Path) -> None:
+    port = free_port()
+    p = publisher(f"mqtt://127.0.0.1:{port}", queue=3)
+    for seq in range(5):
+        p.decision(decision(seq))
+    assert p._metrics.counts["publish.dropped"] == 2
+    async with mosquitto(port, tmp_path):
+        live = asyncio.create_task(
+            collect(port, 3, protocol=aiomqtt.ProtocolVersion.V5, topic="attune/kiosk-1/decision", distinct=False)
+        )
+        await collect_subscribed(port)
+        async with running(p):
+            seqs = [json.loads(message.payload)["seq"] for message in await live]
+    assert seqs == [2, 3, 4]
+
+
+async def collect_subscribed(port: int) -> None:
+    """Return once another client is connected and has subscribed, as Mosquitto's own statistics tell."""
+    async with asyncio.timeout(20), aiomqtt.Client("127.0.0.1", port) as client:
+        await client.subscribe("$SYS/broker/subscriptions/count")
+        async for message in client.messages:
+            if int(message.payload) >= 2:
+                return
+
+
+async def test_texts_come_in(broker: str) -> None:
+    texts: asyncio.Queue[bytes] = asyncio.Queue()
+    p = publisher(broker, texts)
+    async with running(p):
+        await collect(p.address.port, 1, protocol=version_of(broker), topic="attune/kiosk-1/availability")
+        async with aiomqtt.Client("127.0.0.1", p.address.port) as client:
+            await client.publish("attune/kiosk-1/text/in", "hello there", qos=1)
+        async with asyncio.timeout(10):
+            assert await texts.get() == b"hello there"
+
+
+async def test_a_broker_of_3_1_1_alone_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    caplog.set_level("INFO", "agent.mqtt")
+    async with EmbeddedBroker(port):
+        p = publisher(f"mqtt://127.0.0.1:{port}")
+        async with running(p):
+            await collect(port, 1, protocol=aiomqtt.ProtocolVersion.V311, topic="attune/kiosk-1/availability")
+    assert "connected, MQTT 3.1.1" in caplog.text
+
+
+async def test_a_taken_port_says_by_whom_it_may_be_and_what_to_do(tmp_path: Path) -> None:
+    port = free_port()
+    async with mosquitto(port, tmp_path):
+        with pytest.raises(BrokerError, match=rf'127\.0\.0\.1:{port}, .* mosquitto, .* "embedded:{port + 1}"'):
+            async with EmbeddedBroker(port):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("broker", "address"),
+    [
+        ("embedded", Address("127.0.0.1", 1883, tls=False, embedded=True)),
+        ("embedded:1999", Address("127.0.0.1", 1999, tls=False, embedded=True)),
+        ("mqtt://broker.local", Address("broker.local", 1883, tls=False, embedded=False)),
+        ("mqtts://broker.local", Address("broker.local", 8883, tls=True, embedded=False)),
+        ("mqtt://[::1]:1884", Address("::1", 1884, tls=False, embedded=False)),
+    ],
+)
+def test_addresses(broker: str, address: Address) -> None:
+    assert Address.of(broker) == address
