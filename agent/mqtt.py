@@ -11,10 +11,10 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import CoroutineType
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -203,13 +203,13 @@ class Publisher:
         self._something.set()
 
 
-async def _either(*jobs: CoroutineType[None, None, None]) -> None:
+async def _either(*jobs: Coroutine[Any, Any, None]) -> None:
     """Run jobs that never end until one fails, with that error.
 
     No TaskGroup: in Python 3.11 and 3.12 one whose task fails in the turn of its own cancellation swallows the
     cancellation, and this runs in a loop that catches the error and goes on.
     """
-    tasks = [asyncio.create_task(job, name=f"mqtt {job.cr_code.co_name}") for job in jobs]
+    tasks = [asyncio.create_task(job, name="mqtt") for job in jobs]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

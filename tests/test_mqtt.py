@@ -16,10 +16,6 @@ from agent.types import Absence, Contribution, Decision, Latency, Modality
 from tests.mosquitto import free_port, mosquitto
 
 
-# The embedded broker (amqtt 0.12) leaves its clients' sockets to the garbage collector when it shuts down.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
-
 def decision(seq: int, label: str | None = "happy") -> Decision:
     vision = Contribution("happy", 0.9, 0.8, 0.9, 20_100_000, 1.0, "camera", "onnxruntime", 2_100_000, {})
     return Decision(
