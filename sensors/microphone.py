@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Block:
+class Block:
     """What PortAudio's callback hands over."""
 
     pcm: F32
@@ -66,10 +66,10 @@ class MicrophoneSensor:
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
         stall_s = self._stall_ns / SECOND
-        bridge: Bridge[_Block] = Bridge(
+        bridge: Bridge[Block] = Bridge(
             self.name, drive=self._drive, size=self.QUEUE, stall_s=stall_s, open_s=2 * stall_s, drops=self.drops
         )
-        timeline = _Timeline(self.name, self.drops)
+        timeline = Timeline(self.name, self.drops)
         try:
             async with aclosing(bridge.items()) as blocks:
                 async for block in blocks:
@@ -80,7 +80,7 @@ class MicrophoneSensor:
             if bridge.abandoned:
                 portaudio.forsake()
 
-    def _drive(self, bridge: Bridge[_Block]) -> None:
+    def _drive(self, bridge: Bridge[Block]) -> None:
         """In the driver's thread: opening, stopping and closing block, and hang with a sound server that hangs."""
         with portaudio.open_input(self.name, self._device, settings=self._settings(bridge)) as stream:
             log.info(
@@ -95,7 +95,7 @@ class MicrophoneSensor:
                     )
             stream.abort(ignore_errors=True)
 
-    def _settings(self, bridge: Bridge[_Block]) -> Any:
+    def _settings(self, bridge: Bridge[Block]) -> Any:
         """The arguments of ``sounddevice.InputStream`` for an input, and the callback that feeds `bridge`."""
 
         def of(sounddevice: Any, device: portaudio.Input) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class MicrophoneSensor:
             def callback(indata: F32, frames: int, when: Any, status: Any) -> None:
                 nonlocal count
                 now_ns = time.monotonic_ns()
-                block = _Block(
+                block = Block(
                     pcm=_mono(indata),
                     first=count,
                     delay_ns=round((when.currentTime - when.inputBufferAdcTime) * SECOND),
@@ -153,7 +153,7 @@ def _mono(indata: F32) -> F32:
     return indata[:, 0].copy()
 
 
-class _Timeline:
+class Timeline:
     """Turns blocks at the device's rate into samples at ours, placed on our clock."""
 
     def __init__(self, name: str, drops: Counter[str]) -> None:
@@ -166,7 +166,7 @@ class _Timeline:
         self._resampler: Resampler | None = None
         self._next = 0
 
-    def place(self, block: _Block) -> Sample | None:
+    def place(self, block: Block) -> Sample | None:
         """The sample that this block completes; None at first, while claims and the resampler's filter fill."""
         begin_ns, end_ns = (n * SECOND // block.rate_hz for n in (block.first, block.first + len(block.pcm)))
         if block.lost:
@@ -187,7 +187,7 @@ class _Timeline:
         t_ns, end_ns = self._fit.span(piece.begin_ns, piece.end_ns)
         return Sample(self._name, Audio(piece.pcm), t_ns=t_ns, end_ns=end_ns, arrival_ns=block.arrival_ns)
 
-    def _measure(self, block: _Block, *, begin_ns: int, length_ns: int) -> None:
+    def _measure(self, block: Block, *, begin_ns: int, length_ns: int) -> None:
         """Fit the clock to where this block was taken, by the delay that is claimed, else by its arrival.
 
         Once a delay was believed, a block without one is not measured: its arrival would say something else.

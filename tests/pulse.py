@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -57,6 +58,16 @@ class Pulse:
             self._server.kill()
             self._server.wait()
             self._server = None
+
+    def freeze(self) -> None:
+        """Stop the server where it stands, as a deadlock would."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the server go on."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGCONT)
 
     def play(self, pcm: F32) -> None:
         """Play (T,) at `PLAY_RATE_HZ` into the sink; returns at once."""

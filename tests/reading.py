@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -55,7 +55,17 @@ async def read_till_back(sensor: Sensor, count: int) -> tuple[list[Sample], list
 async def left_behind(sensor: Sensor, rounds: int) -> tuple[int, int]:
     """Threads and file descriptors that are more after `rounds` of opening `sensor` and reading one sample."""
     await read_samples(sensor, 1)  # what is made once for all
-    before = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = _held()
     for _ in range(rounds):
         await read_samples(sensor, 1)
-    return threading.active_count() - before[0], len(os.listdir("/proc/self/fd")) - before[1]  # noqa: PTH208
+    deadline = time.monotonic() + WAIT_S
+    while max(more := tuple(now - then for now, then in zip(_held(), before, strict=True))) > 0:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0)  # a thread that was joined may need a moment more until the kernel has let go of it
+    return more[0], more[1]
+
+
+def _held() -> tuple[int, int]:
+    """How many threads and descriptors the kernel holds for us."""
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))  # noqa: PTH208

@@ -1,4 +1,4 @@
-"""Video files and an MJPEG server, made by ffmpeg."""
+"""Video files and a video server, made by ffmpeg."""
 
 from __future__ import annotations
 
@@ -22,20 +22,39 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class MjpegServer:
-    """ffmpeg, serving motion JPEG over HTTP to one client, at `fps`, for ever."""
+class VideoServer:
+    """ffmpeg, serving video over HTTP to one client, at `fps`, for ever.
 
-    def __init__(self, *, fps: int = 20) -> None:
+    `container` is ``mpjpeg``, as cheap network cameras do and without time stamps, or ``mpegts``, with them.
+    """
+
+    def __init__(self, *, fps: int = 20, container: str = "mpjpeg") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._fps = fps
+        self._container = container
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Begin to listen; a client may have to try until it does."""
         source = f"testsrc=size=160x120:rate={self._fps}"
-        command = ["ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", source, "-threads", "1"]
-        command += ["-f", "mpjpeg", "-listen", "1", self.url]
+        command = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            source,
+            "-threads",
+            "1",
+            "-g",
+            "10",
+            "-flush_packets",
+            "1",
+        ]
+        command += ["-f", self._container, "-listen", "1", self.url]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def cut(self) -> None:

@@ -15,7 +15,7 @@ from sensors.bridge import Bridge
 from sensors.camera import CameraSensor, RateGate
 from sensors.video import Kind, kind_of, opencv_backends, without_password
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost
-from tests.streams import MjpegServer, free_port, make_video
+from tests.streams import VideoServer, free_port, make_video
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ async def test_a_file_without_one_good_frame_is_a_clear_error(zeros: Path) -> No
 
 
 async def test_a_stream_that_is_cut_is_an_error_and_comes_back() -> None:
-    server = MjpegServer(fps=20)
+    server = VideoServer(fps=20)
     sensor = CameraSensor("camera", device=server.url)
     server.start()
     try:
@@ -133,7 +133,21 @@ async def test_a_stream_that_is_cut_is_an_error_and_comes_back() -> None:
         server.cut()
 
 
-async def _lose(sensor: CameraSensor, server: MjpegServer) -> None:
+async def test_the_stamps_of_a_stream_with_time_are_those_of_its_frames() -> None:
+    server = VideoServer(fps=20, container="mpegts")
+    server.start()
+    try:
+        samples, _ = await read_till_back(CameraSensor("camera", device=server.url), 60)
+    finally:
+        server.cut()
+    # What was buffered while the stream was probed comes in a burst; from then on the steps are the PTS' own.
+    steps = [b.t_ns - a.t_ns for a, b in pairwise(samples[-20:])]
+    assert steps == [pytest.approx(SECOND / 20, abs=2 * MS)] * 19
+    arrivals = [b.arrival_ns - a.arrival_ns for a, b in pairwise(samples[-20:])]
+    assert sum(arrivals) == pytest.approx(sum(steps), abs=200 * MS)
+
+
+async def _lose(sensor: CameraSensor, server: VideoServer) -> None:
     """Cut the stream while it is read; ffmpeg may take a moment until it listens."""
     while True:
         try:

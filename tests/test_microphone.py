@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from agent.clock import MS, SECOND
 from agent.seams import SensorError
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Watermark
 from sensors.devices import find_microphones
-from sensors.microphone import MicrophoneSensor
+from sensors.microphone import Block, MicrophoneSensor, Timeline
 from sensors.resample import Resampler
 from tests.pulse import PLAY_RATE_HZ, Pulse
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost, read_until
@@ -89,6 +90,17 @@ async def test_the_server_dies_and_comes_back(pulse: Pulse) -> None:
     assert len(samples) == 5
 
 
+async def test_a_server_that_hangs_is_an_error_within_the_stall(pulse: Pulse) -> None:
+    sensor = MicrophoneSensor("microphone", stall_ns=3 * SECOND // 2)
+    try:
+        with pytest.raises(SensorError, match=r"microphone: delivered nothing for 1\.5 s"):
+            await read_till_lost(sensor, cut=pulse.freeze)
+    finally:
+        pulse.thaw()
+    samples, _ = await read_till_back(sensor, 5)
+    assert len(samples) == 5
+
+
 async def test_opening_it_again_and_again_leaves_nothing_behind(pulse: Pulse) -> None:
     threads, files = await left_behind(MicrophoneSensor("microphone"), rounds=10)
     assert threads <= 0
@@ -125,7 +137,7 @@ import asyncio, ctypes.util, sys
 {hide}
 from agent.seams import SensorError
 from sensors.devices import find_microphones
-from sensors.microphone import MicrophoneSensor
+from sensors.microphone import Block, MicrophoneSensor, Timeline
 async def main():
     try:
         await anext(MicrophoneSensor("microphone").stream())
@@ -161,3 +173,43 @@ def test_resampling_keeps_its_place_in_time(rate: int) -> None:
     assert pieces[0].begin_ns == 7 * SECOND
     assert pieces[-1].end_ns == 8 * SECOND
     assert all(after.begin_ns == before.end_ns for before, after in pairwise(pieces))
+
+
+def block(first: int, *, pcm: F32, delay_ns: int = 30 * MS, late_ns: int = 0, lost: bool = False) -> Block:
+    """20 ms at 48 kHz that came `delay_ns` after it began to be taken."""
+    arrival_ns = 5 * SECOND + first * SECOND // 48_000 + delay_ns + late_ns
+    return Block(pcm=pcm, first=first, delay_ns=delay_ns, arrival_ns=arrival_ns, lost=lost, rate_hz=48_000)
+
+
+def test_a_device_at_its_own_rate_is_placed_and_resampled() -> None:
+    drops: Counter[str] = Counter()
+    timeline = Timeline("microphone", drops)
+    t = np.arange(48_000) / 48_000
+    sound = np.where(t < 0.6, 0, np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+    placed = [timeline.place(block(first, pcm=sound[first : first + 960])) for first in range(0, 48_000, 960)]
+    samples = [sample for sample in placed if sample is not None]
+    assert all(after.t_ns == before.end_ns for before, after in pairwise(samples))
+    pcm = joined(samples)
+    onset_ns = samples[0].t_ns + int(np.argmax(np.abs(pcm) > 0.1)) * SECOND // AUDIO_RATE_HZ
+    assert onset_ns == pytest.approx(5.6 * SECOND, abs=2 * MS)
+    assert strongest_hz(pcm[-4800:]) == pytest.approx(440, abs=4)
+    assert not drops
+
+
+def test_lost_and_broken_blocks_are_counted_and_leave_a_gap() -> None:
+    drops: Counter[str] = Counter()
+    timeline = Timeline("microphone", drops)
+    hum = np.full(960, 0.1, np.float32)
+    samples: list[Sample] = []
+    for n in range(60):
+        pcm = np.full(960, np.nan, np.float32) if n == 20 else hum
+        late_ns = 300 * MS if n >= 40 else 0  # 300 ms of sound went missing in the device
+        sample = timeline.place(block(n * 960, pcm=pcm, late_ns=late_ns, lost=n == 40)) if n != 30 else None
+        samples += [] if sample is None else [sample]
+    assert drops == {"nan": 1, "overrun": 1}
+    gaps = [after.t_ns - before.end_ns for before, after in pairwise(samples)]
+    assert min(gaps) == 0
+    # Up to 30 ms more than what was lost: what the resampler's filter held at the gap is not used.
+    assert 300 * MS <= max(gaps) <= 330 * MS
+    assert sum(gap > 15 * MS for gap in gaps) == 3
+    assert 6460 * MS <= samples[-1].end_ns <= 6500 * MS  # the filter holds the rest
