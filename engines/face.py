@@ -1,0 +1,204 @@
+"""The face encoder: what the faces in a window's frames look like.
+
+BlazeFace finds the face (`engines.detector`), it is cut out upright (`engines.portrait`), a mini-Xception describes
+it, and a linear head trained on real-world faces (`engines.training.face`) reads the labels from that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from types import MappingProxyType
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from agent.types import F32, F64, U8, Evidence, Frame, Modality, Reading, Sample
+from engines import Backend, Engine, open_engine
+from engines.detector import Cascade, Detector, Face, FaceFinder
+from engines.head import Head, ProjectedHead
+from engines.models import ModelStore
+from engines.portrait import choose, cut, quality
+
+log = logging.getLogger(__name__)
+
+NEAR_BORDER, FAR_BORDER = 0.25, 0.1
+"""Borders of the two detectors, as measured best by ``python -m engines.training.scenes``."""
+RATE_HZ = 5.0
+"""Frames that are looked at per second and source, unless told otherwise: a face changes no faster."""
+_LEAST_WEIGHT = 1e-3
+"""Of a frame in the mean over a window, so that frames of quality 0 still say something among themselves."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What one frame shows; a frame without a face has None instead of probabilities."""
+
+    probs: F64 | None
+    """(K,)."""
+    quality: float
+
+
+class FaceEncoder:
+    """Evidence from the frames of one or several cameras. The one with the best quality decides."""
+
+    modality = Modality.VISION
+
+    def __init__(
+        self, *, finder: FaceFinder, expression: Engine, head: ProjectedHead, rate_hz: float = RATE_HZ
+    ) -> None:
+        """`head` reads the output ``features`` of `expression` and speaks the agent's labels.
+
+        Of each source one frame in 1/`rate_hz` seconds is looked at.
+        """
+        if not rate_hz > 0:
+            raise ValueError(f"face encoder: rate_hz must be above 0, is {rate_hz}")
+        self._finder = finder
+        self._expression = expression
+        self._head = head
+        self._slot_ns = round(1e9 / rate_hz)
+        self._looks: WeakKeyDictionary[Sample, _Look] = WeakKeyDictionary()
+        self._warned: set[str] = set()
+
+    @classmethod
+    def open(
+        cls,
+        store: ModelStore,
+        *,
+        labels: Sequence[str],
+        mapping: Mapping[str, str] | None = None,
+        backend: Backend = "auto",
+        rate_hz: float = RATE_HZ,
+    ) -> FaceEncoder:
+        """With the models of the lock file; `mapping` renames the head's labels to the agent's `labels`.
+
+        Raises `engines.models.ModelError`, `EngineError` and `HeadError`.
+        """
+        return cls(
+            finder=open_finder(store, backend=backend),
+            expression=open_engine(store.path("face-encoder"), backend),
+            head=Head.load(store.path("face-head")).onto(labels, mapping),
+            rate_hz=rate_hz,
+        )
+
+    def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
+        """See `agent.seams.Encoder`.
+
+        Time is cut into slots of 1/rate; of each slot and source the newest frame is looked at that the first window
+        to reach it holds. Later windows find it remembered and look at no other of that slot.
+        """
+        by_source = {
+            source: list(group)
+            for source, group in groupby(sorted(samples, key=lambda s: (s.source, s.end_ns)), lambda s: s.source)
+        }
+        self._look([sample for frames in by_source.values() for sample in self._new(frames)])
+        found = {}
+        for source, frames in by_source.items():
+            looks = [(sample, self._looks[sample]) for sample in frames if sample in self._looks]
+            evidence = self._evidence(source, looks)
+            if evidence is not None:
+                found[source] = evidence
+        if not found:
+            return Reading(None)
+        best = max(found.values(), key=lambda evidence: (evidence.quality, evidence.t_ns))
+        rivals = {source: evidence.quality for source, evidence in found.items() if evidence is not best}
+        return Reading(replace(best, rivals=MappingProxyType(rivals)) if rivals else best)
+
+    def close(self) -> None:
+        self._finder.close()
+        self._expression.close()
+
+    def __str__(self) -> str:
+        return f"faces to {', '.join(self._head.head.labels)}: {self._expression}"
+
+    def _new(self, frames: Sequence[Sample]) -> list[Sample]:
+        """Of one source's frames, oldest first, those to look at now: the newest of each slot not yet looked into.
+
+        Frames older than a remembered one are what an earlier window passed over.
+        """
+        done = max((self._slot(sample) for sample in frames if sample in self._looks), default=None)
+        newest = {self._slot(sample): sample for sample in frames}
+        return [sample for slot, sample in newest.items() if done is None or slot > done]
+
+    def _slot(self, sample: Sample) -> int:
+        return sample.end_ns // self._slot_ns
+
+    def _look(self, samples: Sequence[Sample]) -> None:
+        """Work out, and remember, what each of these frames shows; all of them in one batch."""
+        frames = {sample: frame for sample in samples if (frame := self._picture(sample)) is not None}
+        faces = [choose(found, frame) for found, frame in self._detected(frames.values())]
+        seen = [
+            (sample, face, cut(frame, face))
+            for (sample, frame), face in zip(frames.items(), faces, strict=True)
+            if face is not None
+        ]
+        for sample in samples:
+            self._looks[sample] = _Look(None, 0.0)
+        if not seen:
+            return
+        probs = self._head.posterior(features([grey for _, _, grey in seen], self._expression))
+        for (sample, face, grey), row in zip(seen, probs, strict=True):
+            self._looks[sample] = _Look(row, quality(face, grey))
+
+    def _detected(self, frames: Iterable[U8]) -> Iterable[tuple[Sequence[Face], U8]]:
+        pictures = list(frames)
+        return zip(self._finder.detect(pictures), pictures, strict=True)
+
+    def _picture(self, sample: Sample) -> U8 | None:
+        """The frame's pixels, or None, with one warning per source, where they are not what `Frame` promises."""
+        assert isinstance(sample.payload, Frame), f"{sample.source} sent {type(sample.payload).__name__} as a frame"
+        bgr = sample.payload.bgr
+        if bgr.dtype == np.uint8 and bgr.ndim == 3 and bgr.shape[2] == 3 and bgr.size:
+            return bgr
+        if sample.source not in self._warned:
+            self._warned.add(sample.source)
+            log.warning(
+                "%s: a frame of %s %s, where uint8 (height, width, 3) is wanted; such frames count as showing no face"
+                " (said once; look at its driver)",
+                sample.source,
+                bgr.dtype,
+                bgr.shape,
+            )
+        return None
+
+    def _evidence(self, source: str, looks: Sequence[tuple[Sample, _Look]]) -> Evidence | None:
+        """The mean of the posteriors of one source's frames, weighted by quality.
+
+        Its quality is the mean over all frames that were looked at: one without a face adds nothing to it.
+        """
+        faces = [(sample, look.probs, look.quality) for sample, look in looks if look.probs is not None]
+        if not faces:
+            return None
+        weights = [_LEAST_WEIGHT + good for _, _, good in faces]
+        return Evidence(
+            modality=Modality.VISION,
+            source=source,
+            probs=np.average([probs for _, probs, _ in faces], axis=0, weights=weights),
+            prior=self._head.prior,
+            quality=sum(good for _, _, good in faces) / len(looks),
+            t_ns=max(sample.end_ns for sample, _, _ in faces),
+            engine=self._expression.backend,
+        )
+
+
+def open_finder(store: ModelStore, *, backend: Backend = "auto") -> FaceFinder:
+    """The detectors as they are deployed: near faces first, far ones where there is none.
+
+    Raises `engines.models.ModelError` and `EngineError`.
+    """
+    near = Detector(open_engine(store.path("face-detector-near"), backend), border=NEAR_BORDER)
+    far = Detector(open_engine(store.path("face-detector-far"), backend), border=FAR_BORDER)
+    return Cascade([near, far])
+
+
+def features(greys: Sequence[U8], expression: Engine) -> F32:
+    """What the head reads of N cut-out faces (SIDE, SIDE) grey, (N, D): the network's, run once for all.
+
+    Of each face and its mirror image the mean: which side of a face is which says nothing about its expression.
+    """
+    faces = np.stack(greys)[:, np.newaxis]  # (N, 1, SIDE, SIDE)
+    both = np.concatenate([faces, faces[..., ::-1]]).astype(np.float32) / np.float32(127.5) - 1
+    described = expression.infer({expression.inputs[0].name: both})["features"]
+    return np.asarray((described[: len(greys)] + described[len(greys) :]) / 2, dtype=np.float32)
