@@ -26,7 +26,7 @@ class EmbeddedBroker:
         self._broker: Broker | None = None
 
     async def __aenter__(self) -> EmbeddedBroker:
-        _check_free(self.port)
+        check_free(self.port)
         for name in ("amqtt", "transitions"):  # they tell of every packet; only what goes wrong concerns a user
             logging.getLogger(name).setLevel(logging.ERROR)
         listener = ListenerConfig(bind=f"{HOST}:{self.port}")
@@ -45,7 +45,7 @@ class EmbeddedBroker:
             await self._broker.shutdown()
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
     """Raise `BrokerError` when something listens on the port: amqtt's own message would not say so."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -135,6 +135,12 @@ class WallClock:
             return mono_ns + self._segments[0].offset_ns
         return self._segments[at].wall_ns(mono_ns)
 
+    def mono_ns(self, wall_ns: int) -> int:
+        """The monotonic instant of a recent wall-clock time, by the present calibration; `LookupError` before one."""
+        if not self._segments:
+            raise LookupError("the wall clock has not been calibrated yet: call calibrate() first")
+        return wall_ns - self._segments[-1].offset_ns
+
     def read(self) -> None:
         """Calibrate with the machine's clocks."""
         before_ns = time.monotonic_ns()

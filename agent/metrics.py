@@ -36,12 +36,12 @@ class Metrics:
         parts = ("align", "encode", "fuse", "total") if self._latencies else ()
         return {part: _quantiles([getattr(latency, part) for latency in self._latencies]) for part in parts}
 
-    def snapshot(self, dropped: Mapping[tuple[str, str], int]) -> dict[str, object]:
-        """Everything, ready for JSON; ``dropped`` counts the window's drops by source and reason."""
+    def snapshot(self, dropped: Mapping[str, int]) -> dict[str, object]:
+        """Everything, ready for JSON; ``dropped`` counts samples left out, by ``source.reason``."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "counts": dict(self.counts),
-            "dropped": {f"{source}.{reason}": count for (source, reason), count in dropped.items()},
+            "dropped": dict(dropped),
             "latency_ms": self.latency_ms(),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "max_rss_mib": round(usage.ru_maxrss / 1024, 1),

@@ -66,6 +66,29 @@ class Address:
         return cls(url.hostname or "127.0.0.1", url.port or (8883 if tls else 1883), tls=tls, embedded=False)
 
 
+def connection(
+    settings: Mqtt,
+    *,
+    protocol: aiomqtt.ProtocolVersion,
+    identifier: str | None = None,
+    will: aiomqtt.Will | None = None,
+) -> aiomqtt.Client:
+    """A client of the broker of the config, with its user, password and TLS; ``async with`` connects it."""
+    address = Address.of(settings.broker)
+    return aiomqtt.Client(
+        address.host,
+        address.port,
+        username=settings.user,
+        password=settings.password.get_secret_value() if settings.password else None,
+        identifier=identifier,
+        protocol=protocol,
+        will=will,
+        keepalive=20,
+        timeout=5,
+        tls_context=ssl.create_default_context(cafile=settings.ca_file) if address.tls else None,
+    )
+
+
 class Publisher:
     """The agent's side of the MQTT contract. `run` connects and stays; the other methods only put things down."""
 
@@ -116,7 +139,11 @@ class Publisher:
         while True:
             connected = False
             try:
-                async with self._client() as client:
+                will = aiomqtt.Will(f"{self._root}/availability", b"offline", qos=1, retain=True)
+                identifier = f"attune-{self._node}"
+                async with connection(
+                    self._settings, protocol=self._protocol, identifier=identifier, will=will
+                ) as client:
                     connected = True
                     backoff.reset()
                     said = ""
@@ -131,22 +158,6 @@ class Publisher:
                 said = str(problem)
                 log.warning("broker %s:%d: %s; trying again", self.address.host, self.address.port, problem)
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
-
-    def _client(self) -> aiomqtt.Client:
-        password = self._settings.password
-        tls = ssl.create_default_context(cafile=self._settings.ca_file) if self.address.tls else None
-        return aiomqtt.Client(
-            self.address.host,
-            self.address.port,
-            username=self._settings.user,
-            password=password.get_secret_value() if password else None,
-            identifier=f"attune-{self._node}",
-            protocol=self._protocol,
-            will=aiomqtt.Will(f"{self._root}/availability", b"offline", qos=1, retain=True),
-            keepalive=20,
-            timeout=5,
-            tls_context=tls,
-        )
 
     async def _serve(self, client: aiomqtt.Client) -> None:
         version = "5" if self._protocol is V5 else "3.1.1"

@@ -6,6 +6,7 @@ builds the objects that the config asks for and hands them over.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
@@ -33,6 +34,10 @@ class Sensor(Protocol):
     @property
     def sources(self) -> tuple[Source, ...]:
         """The streams it feeds; most sensors feed one, of their own name."""
+
+    @property
+    def drops(self) -> Counter[str]:
+        """What it left out since the start, by reason."""
 
     def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """Open on the first step, yield what comes, close in ``finally``; may be called again after it ended.

@@ -1,1 +1,54 @@
-"""Sensors: where samples come from. Each stamps what it delivers with the instant at which it happened."""
+"""Sensors: where samples come from. Each stamps what it delivers with the instant at which it happened.
+
+`open_sensor` is the one door. To add a kind of sensor: write it in a file here, give it a table in `agent.config` and
+a case below.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from agent import config
+from agent.clock import Clock, WallClock
+from agent.seams import Sensor
+
+
+def open_sensor(name: str, table: config.SensorTable, *, clock: Clock, wall: WallClock) -> Sensor:
+    """The sensor of ``[sensors.<name>]``; nothing is opened before its stream is read.
+
+    What a kind needs is imported in its case: a box without a camera pays nothing for OpenCV. Raises `SensorError`
+    where a recorded session cannot be read.
+    """
+    match table:
+        case config.CameraSensor():
+            from sensors.camera import CameraSensor
+            from sensors.video import Format
+
+            wanted = Format(table.width, table.height, table.fps)
+            return CameraSensor(name, device=table.device, wanted=wanted, loop=table.loop, stall_ns=table.stall)
+        case config.MicrophoneSensor():
+            from sensors.microphone import MicrophoneSensor
+
+            return MicrophoneSensor(name, device=table.device, block_ns=table.block, stall_ns=table.stall)
+        case config.TextSensor():
+            from sensors.text import TextInbox
+
+            return TextInbox(
+                name,
+                clock=clock,
+                mono_ns=wall.mono_ns,
+                max_delay_ns=table.max_delay,
+                max_bytes=table.max_size,
+                queue=table.queue,
+            )
+        case config.StdinSensor():
+            from sensors.text import StdinSensor
+
+            return StdinSensor(name, clock=clock, mono_ns=wall.mono_ns)
+        case config.ReplaySensor():
+            from sensors.replay import ReplaySensor
+            from sensors.session import Session
+
+            return ReplaySensor(Session.open(table.session), clock=clock, loop=table.loop, name=name)
+        case _ as never:
+            assert_never(never)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +26,7 @@ class ReplaySensor:
     def __init__(self, session: Session, *, clock: Clock, loop: bool = False, name: str = "replay") -> None:
         self.name = name
         self.sources = session.sources
+        self.drops: Counter[str] = Counter()
         self._session = session
         self._clock = clock
         self._loop = loop

@@ -1,0 +1,67 @@
+"""The encoders that the config asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import assert_never
+
+from agent.config import Config
+from agent.seams import Encoder, Transcriber
+from agent.types import Modality
+from engines.models import ModelStore
+
+
+def open_encoders(config: Config, store: ModelStore) -> tuple[dict[Modality, Encoder], Transcriber | None]:
+    """Open every encoder that is enabled, and the transcriber when spoken words are to become text.
+
+    They open side by side: most of it is ONNX Runtime's work, which leaves Python's lock alone. Raises
+    `engines.models.ModelError` where a model is not there, and `engines.EngineError` where one cannot be opened.
+    """
+    jobs: dict[Modality, Callable[[], Encoder]] = {
+        modality: _job(modality, config, store) for modality, table in config.encoders.items() if table.enabled
+    }
+    speaks = config.agent.transcribe and {Modality.AUDIO, Modality.TEXT} <= set(jobs)
+    with ThreadPoolExecutor(thread_name_prefix="open") as threads:
+        transcriber = threads.submit(_open_transcriber, config, store) if speaks else None
+        encoders = {modality: threads.submit(job) for modality, job in jobs.items()}
+        return {m: encoder.result() for m, encoder in encoders.items()}, transcriber.result() if transcriber else None
+
+
+def _job(modality: Modality, config: Config, store: ModelStore) -> Callable[[], Encoder]:
+    """What opens the encoder of a modality."""
+    labels = config.agent.labels
+
+    def vision() -> Encoder:
+        from engines.face import FaceEncoder
+
+        table = config.encoders.vision
+        return FaceEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend, rate_hz=table.rate)
+
+    def audio() -> Encoder:
+        from engines.voice import VoiceEncoder
+
+        table = config.encoders.audio
+        return VoiceEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend)
+
+    def text() -> Encoder:
+        from engines.language import LanguageEncoder
+
+        table = config.encoders.text
+        return LanguageEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend)
+
+    match modality:
+        case Modality.VISION:
+            return vision
+        case Modality.AUDIO:
+            return audio
+        case Modality.TEXT:
+            return text
+        case _ as never:
+            assert_never(never)
+
+
+def _open_transcriber(config: Config, store: ModelStore) -> Transcriber:
+    from engines.transcribe import WhisperTranscriber
+
+    return WhisperTranscriber.open(store, backend=config.encoders.audio.backend)
