@@ -114,7 +114,8 @@ class Publisher:
         self._queue: deque[Message] = deque()
         self._kept: dict[str, Message] = {}
         self._unsent_kept: dict[str, None] = {}
-        self._something = asyncio.Event()
+        self._something = asyncio.Event()  # something waits to be sent
+        self._nothing = asyncio.Event()  # everything has been sent
         self._protocol = V311 if self.address.embedded else V5
 
     def decision(self, decision: Decision) -> None:
@@ -131,6 +132,12 @@ class Publisher:
     def metrics(self, snapshot: Mapping[str, object]) -> None:
         """Publish the metrics."""
         self._enqueue(Message(f"{self._root}/metrics", encode(snapshot)))
+
+    async def flushed(self) -> None:
+        """Return once everything put down so far has been sent, or after `GOODBYE_S` when the broker is away."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._nothing.wait()
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say ``offline`` and leave."""
@@ -187,7 +194,9 @@ class Publisher:
                     raise
                 self._metrics.count("publish.sent")
             self._something.clear()
+            self._nothing.set()
             await self._something.wait()
+            self._nothing.clear()
 
     def _next(self) -> Message | None:
         if self._queue:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from agent.clock import VirtualClock
+from agent.clock import RealClock, VirtualClock
 from agent.pipeline import Pipeline
 from agent.types import Decision, Sample, Watermark, Window
 
 Pace = Callable[[int], Awaitable[None]]
 """Waits until the virtual instant, in ns from the start, may come."""
+
+
+class Pacer:
+    """Waits so that a replay runs ``speed`` times as fast as it was recorded."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._clock = RealClock()
+        self._start_ns = self._clock.now_ns()
+
+    async def __call__(self, t_ns: int) -> None:
+        await self._clock.sleep_until(self._start_ns + round(t_ns / self._speed))
 
 
 async def play(

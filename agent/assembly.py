@@ -1,0 +1,154 @@
+"""Puts the agent together from the config and the parts that `launch.py` opens, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+
+import numpy as np
+
+from agent.broker import EmbeddedBroker
+from agent.clock import MS, SECOND, Clock, WallClock
+from agent.config import Config, prior_of
+from agent.decision import FusionHead, Trust
+from agent.fusion import make_rule
+from agent.live import LiveAgent
+from agent.mqtt import Publisher
+from agent.pipeline import Pipeline, speech_source
+from agent.seams import Encoder, Sensor, Transcriber
+from agent.smoothing import StickyFilter
+from agent.standing import StandingBoard
+from agent.types import Decision, Modality, Source
+from agent.window import Bounds, SlidingWindow
+
+WALL_JITTER_NS = MS
+"""Two readings of the wall clock that differ by less than this are no step of it."""
+
+
+def new_session() -> str:
+    """A name for a live session, unique over all nodes."""
+    return uuid.uuid4().hex[:12]
+
+
+def build_head(config: Config) -> FusionHead:
+    """The fusion head that the config asks for."""
+    prior = np.array(list(prior_of(config.agent).values()))
+    fusion = config.fusion
+    return FusionHead(
+        make_rule(fusion.rule),
+        labels=config.agent.labels,
+        prior=prior,
+        trust={m: Trust(table.reliability, table.tau) for m, table in config.encoders.items()},
+        smoothing=StickyFilter(prior, dwell_ns=fusion.dwell, trust=fusion.trust) if fusion.dwell else None,
+        abstain_below=fusion.abstain_below,
+    )
+
+
+def build_pipeline(
+    config: Config,
+    *,
+    sources: Sequence[Source],
+    encoders: Mapping[Modality, Encoder],
+    transcriber: Transcriber | None,
+    clock: Clock,
+    session: str,
+) -> Pipeline:
+    """The pipeline for samples of ``sources``, from the clock's now on."""
+    spans_ns = {modality: table.span for modality, table in config.encoders.items()}
+    window = SlidingWindow(
+        [*sources, *([speech_source(spans_ns[Modality.TEXT])] if transcriber else [])],
+        spans_ns=spans_ns,
+        hop_ns=config.agent.hop,
+        lateness_ns=config.agent.lateness,
+        start_ns=clock.now_ns(),
+        bounds=Bounds(count=config.agent.max_samples, nbytes=config.agent.max_memory),
+    )
+    return Pipeline(
+        window,
+        encoders=encoders,
+        transcriber=transcriber,
+        head=build_head(config),
+        clock=clock,
+        session=session,
+    )
+
+
+class Agent:
+    """A whole agent: sensors, pipeline, broker, publisher. `run` lasts until the sensors end or it is cancelled."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        sensors: Sequence[Sensor],
+        encoders: Mapping[Modality, Encoder],
+        transcriber: Transcriber | None,
+        clock: Clock,
+        wall: WallClock,
+        sinks: Sequence[Callable[[Decision], None]] = (),
+        on_text: Callable[[bytes, int], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._sensors = sensors
+        self._clock = clock
+        self._wall = wall
+        self.pipeline = build_pipeline(
+            config,
+            sources=[source for sensor in sensors for source in sensor.sources],
+            encoders=encoders,
+            transcriber=transcriber,
+            clock=clock,
+            session=new_session(),
+        )
+        self._publisher = Publisher(
+            config.mqtt,
+            node=config.agent.node,
+            wall=wall,
+            clock=clock,
+            metrics=self.pipeline.metrics,
+            on_text=on_text,
+        )
+        board = StandingBoard(self._publisher.modality)
+        self._live = LiveAgent(
+            self.pipeline,
+            sensors=sensors,
+            clock=clock,
+            sinks=(self._publisher.decision, board.update, *sinks),
+        )
+
+    async def run(self) -> None:
+        """Run; raises `agent.broker.BrokerError` when the embedded broker cannot start."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.pipeline.close)
+            if self._publisher.address.embedded:
+                await stack.enter_async_context(EmbeddedBroker(self._publisher.address.port))
+            async with asyncio.TaskGroup() as work:
+                helpers = [
+                    work.create_task(self._publisher.run(), name="publish"),
+                    work.create_task(self._follow_wall_clock(), name="wall clock"),
+                    work.create_task(self._report(), name="metrics"),
+                ]
+                await self._live.run()
+                await self._publisher.flushed()
+                for task in helpers:
+                    task.cancel()
+
+    def dropped(self) -> Counter[str]:
+        """Samples left out since the start, by ``source.reason``: by the sensors and by the window."""
+        drops = Counter({f"{source}.{reason}": n for (source, reason), n in self.pipeline.window.dropped.items()})
+        for sensor in self._sensors:
+            drops.update({f"{sensor.name}.{reason}": n for reason, n in sensor.drops.items()})
+        return drops
+
+    async def _follow_wall_clock(self) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now_ns() + SECOND)
+            self._wall.read()
+
+    async def _report(self) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now_ns() + self._config.mqtt.metrics_every)
+            self._publisher.metrics(self.pipeline.metrics.snapshot(self.dropped()))

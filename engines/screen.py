@@ -1,0 +1,40 @@
+"""The models on the screen: a table of what there is, bars for what is being fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from engines.models import ModelStore
+
+
+def fetch_with_bars(store: ModelStore, names: Sequence[str], console: Console) -> None:
+    """Fetch, with a line a model that says what is being done; raises `engines.models.ModelError`."""
+    columns = (SpinnerColumn(), TextColumn("{task.fields[name]:20} {task.description}"), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as bars:
+
+        def progress(name: str, step: str) -> None:
+            if not console.is_terminal:
+                console.print(f"{name}: {step}", markup=False)
+            elif name in tasks:
+                bars.update(tasks[name], description=step)
+            else:
+                tasks[name] = bars.add_task(step, name=name, total=None)
+
+        store.fetch(names, progress)
+
+
+def models_table(store: ModelStore) -> Table:
+    """Every model of the lock file, and how its file stands."""
+    table = Table("model", "state", "size", "licence", "commercial use", "brought by")
+    for listing in store.list():
+        model = listing.model
+        size = f"{listing.size / 1e6:.1f} MB" if listing.size else "–"
+        brought = "models fetch" if model.default else f"models fetch {model.name}"
+        brought = "the repository" if model.in_place else brought
+        table.add_row(model.name, listing.state, size, model.licence, "yes" if model.commercial else "no", brought)
+    return table

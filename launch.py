@@ -1,0 +1,297 @@
+"""Attune's command line: ``python launch.py VERB``; without a verb it runs what ``config.toml`` says.
+
+This is where the parts are put together: it reads the config, opens the sensors and the encoders that it asks for,
+and hands them to the agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from agent.clock import MS, RealClock, VirtualClock, WallClock
+from agent.config import Config, ConfigError, ReplaySensor, SensorTable, load
+
+ROOT = Path(__file__).parent
+DEMO = ROOT / "sensors" / "demo"
+DONE, FAILED, WRONG = 0, 1, 2
+"""Exit codes: done, it failed while running, what you gave it is wrong."""
+
+out = Console(highlight=False)
+log = logging.getLogger("launch")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    args = _parser().parse_args(argv)
+    _log_to(Console(stderr=True), args.log_level)
+    try:
+        config = load(args.config, args.set)
+        code: int = args.verb(config, args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return DONE
+    return code
+
+
+def run(config: Config, args: argparse.Namespace) -> int:
+    """Run the agent with the sensors of the config until it is stopped."""
+    if not config.sensors:
+        print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
+        return WRONG
+    return _live(config, config.sensors, title=f"attune {config.agent.node}")
+
+
+def demo(config: Config, args: argparse.Namespace) -> int:
+    """Play the bundled session through the whole system."""
+    recorded = ReplaySensor(kind="replay", session=DEMO, loop=not args.once)
+    tables: dict[str, SensorTable] = {"demo": recorded}
+    texts = {} if args.once else {name: t for name, t in config.sensors.items() if t.kind == "text"}
+    renamed = {f"your-{name}": table for name, table in texts.items()}  # the session has a source "text" of its own
+    return _live(config, {**tables, **renamed}, title="attune demo")
+
+
+def _live(config: Config, tables: dict[str, SensorTable], *, title: str) -> int:
+    from agent.assembly import Agent
+    from agent.broker import BrokerError
+    from agent.screen import Screen
+    from agent.seams import EncoderError, SensorError
+    from engines.encoders import open_encoders
+    from engines.models import ModelError, ModelStore
+    from sensors import open_sensor
+    from sensors.text import TextInbox
+
+    clock, wall = RealClock(), WallClock(tolerance_ns=MS)
+    wall.read()
+
+    async def serve() -> None:
+        sensors = [open_sensor(name, table, clock=clock, wall=wall) for name, table in tables.items()]
+        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache))
+        inboxes = [sensor for sensor in sensors if isinstance(sensor, TextInbox)]
+
+        def hand_out(payload: bytes, arrival_ns: int) -> None:
+            for inbox in inboxes:
+                inbox.put(payload, arrival_ns)
+
+        with Screen(out, wall=wall, title=title) as screen:
+            agent = Agent(
+                config,
+                sensors=sensors,
+                encoders=encoders,
+                transcriber=transcriber,
+                clock=clock,
+                wall=wall,
+                sinks=[screen],
+                on_text=hand_out if inboxes else None,
+            )
+            _say_where(config)
+            await agent.run()
+            counts, dropped = agent.pipeline.metrics.counts, agent.dropped()
+        log.info(
+            "%d decisions, %d of them abstained; left out: %s",
+            counts["decisions"],
+            counts["abstained"],
+            ", ".join(f"{n} {name}" for name, n in sorted(dropped.items())) or "nothing",
+        )
+
+    try:
+        asyncio.run(_until_signal(serve()))
+    except (BrokerError, EncoderError, ModelError, SensorError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+async def _until_signal(job: Coroutine[None, None, None]) -> None:
+    """Run the job to its end, or until SIGTERM or SIGINT; either way it cleans up before this returns."""
+    task = asyncio.ensure_future(job)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+def _say_where(config: Config) -> None:
+    base, node, broker = config.mqtt.base, config.agent.node, config.mqtt.broker
+    where = "127.0.0.1:" + (broker.partition(":")[2] or "1883") if broker.startswith("embedded") else broker
+    log.info("decisions go to %s/%s/decision on %s; see them with: mosquitto_sub -t '%s/#' -v", base, node, where, base)
+
+
+def replay(config: Config, args: argparse.Namespace) -> int:
+    """Play recorded sessions on the virtual clock: the same decisions every time."""
+    from agent.assembly import build_pipeline
+    from agent.payload import decision_payload, encode
+    from agent.playback import Pacer, play
+    from agent.screen import line
+    from agent.seams import EncoderError, SensorError
+    from engines.encoders import open_encoders
+    from engines.models import ModelError, ModelStore
+    from sensors.session import Session
+
+    async def one(session: Session, write: Callable[[bytes], object]) -> int:
+        clock, wall = VirtualClock(), WallClock()
+        wall.calibrate(0, session.start_wall_ns)
+        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache))
+        pipeline = build_pipeline(
+            config,
+            sources=session.sources,
+            encoders=encoders,
+            transcriber=transcriber,
+            clock=clock,
+            session=session.name,
+        )
+        count = 0
+        try:
+            async for decision in play(
+                session.events(), pipeline, clock, pace=Pacer(args.speed) if args.speed else None
+            ):
+                count += 1
+                write(encode(decision_payload(decision, node=config.agent.node, wall=wall)) + b"\n")
+                if args.out != Path("-"):
+                    out.print(line(decision, wall), markup=False, soft_wrap=True)
+        finally:
+            pipeline.close()
+        return count
+
+    try:
+        sessions = [Session.open(DEMO if name == "demo" else Path(name)) for name in args.sessions]
+    except SensorError as error:
+        print(error, file=sys.stderr)
+        return WRONG
+    try:
+        with _writer(args.out) as write:
+            for session in sessions:
+                log.info("%s: %d decisions", session.name, asyncio.run(one(session, write)))
+    except (EncoderError, ModelError, SensorError, OSError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def check(config: Config, args: argparse.Namespace) -> int:
+    """Say what works, what does not, and what to do."""
+    from agent.check import Finding, check_broker
+    from engines.check import check_models
+    from sensors.check import check_sensors
+
+    async def findings() -> list[Finding]:
+        found = [Finding(f"config ({args.config})", ok=True, said="is valid"), *check_models(config)]
+        found += [finding async for finding in check_sensors(config)]
+        return [*found, await check_broker(config.mqtt)]
+
+    found = asyncio.run(findings())
+    for finding in found:
+        mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+        out.print(f"{mark} [bold]{escape(finding.what)}[/]: {escape(finding.said)}")
+    return DONE if all(finding.ok for finding in found) else FAILED
+
+
+def devices(config: Config, args: argparse.Namespace) -> int:
+    """List the cameras and microphones that are there."""
+    from sensors.devices import find_cameras, find_microphones
+
+    cameras, microphones = find_cameras(), find_microphones()
+    for camera in cameras.devices:
+        out.print(f'[bold]camera[/] {escape(camera.name)} ({camera.node}): device = "{escape(camera.device)}"')
+    for microphone in microphones.devices:
+        default = ", the default" if microphone.default else ""
+        out.print(
+            f'[bold]microphone[/] device = "{escape(microphone.device)}" ({escape(microphone.host)},'
+            f" {microphone.channels} ch, {microphone.rate_hz} Hz{default})"
+        )
+    for kind, advice in (("cameras", cameras.advice), ("microphones", microphones.advice)):
+        if advice:
+            out.print(f"[bold]{kind}[/]: {escape(advice)}")
+    return DONE
+
+
+def models(config: Config, args: argparse.Namespace) -> int:
+    """List the models, or fetch what is not here yet."""
+    from engines.models import ModelError, ModelStore
+    from engines.screen import fetch_with_bars, models_table
+
+    try:
+        store = ModelStore(config.models.cache)
+        if args.action == "fetch":
+            fetch_with_bars(store, args.names, out)
+        else:
+            out.print(models_table(store))
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+@contextlib.contextmanager
+def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
+    """What takes the lines for ``--out``: a file, standard output for ``-``, or nothing."""
+    if path is None:
+        yield len
+    elif path == Path("-"):
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+    else:
+        with path.open("wb") as stream:
+            yield stream.write
+
+
+def _speed(text: str) -> float | None:
+    """``max`` as None, else a factor above 0."""
+    if text == "max":
+        return None
+    factor = float(text)
+    if factor <= 0:
+        raise ValueError(text)
+    return factor
+
+
+def _log_to(console: Console, level: str) -> None:
+    handler = RichHandler(console=console, show_path=False, markup=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, default=ROOT / "config.toml", metavar="FILE", help="the config's path")
+    common.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the config")
+    common.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+
+    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__, parents=[common])
+    parser.set_defaults(verb=run)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    def add(verb: Callable[[Config, argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = verbs.add_parser(verb.__name__, help=verb.__doc__, description=verb.__doc__, parents=[common])
+        added.set_defaults(verb=verb)
+        return added
+
+    add(run)
+    add(demo).add_argument("--once", action="store_true", help="end with the session instead of looping")
+    add(check)
+    add(devices)
+    fetching = add(models)
+    fetching.add_argument("action", choices=("list", "fetch"))
+    fetching.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; default: what the encoders need")
+    replaying = add(replay)
+    replaying.add_argument("sessions", nargs="+", metavar="SESSION", help='a folder or file, or "demo"')
+    replaying.add_argument("--speed", type=_speed, default=None, help='factor, 1 is real time; "max" is the default')
+    replaying.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
