@@ -18,6 +18,8 @@ import numpy.typing as npt
 from agent.types import F32, U8
 from engines import Engine, EngineError
 
+Floats = npt.NDArray[np.floating[Any]]
+
 MIN_SCORE = 0.65
 """A face is what scores at least this. MediaPipe's threshold is 0.5; at that, every fourth picture without people had
 a "face" in it (``python -m engines.training.scenes``)."""
@@ -171,7 +173,7 @@ def _shrink(frame: U8, width: int, height: int) -> U8:
     return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def merge(faces: F32, scores: F32) -> list[tuple[F32, float]]:
+def merge(faces: Floats, scores: Floats) -> list[tuple[F32, float]]:
     """Weighted non-maximum suppression of (N, 8, 2) faces: left top, right bottom, six points.
 
     Of the faces that overlap the most certain one by more than `SAME_FACE_IOU` it makes one: their mean weighted by
@@ -189,7 +191,7 @@ def merge(faces: F32, scores: F32) -> list[tuple[F32, float]]:
     return merged
 
 
-def _overlap(face: F32, others: F32) -> npt.NDArray[Any]:
+def _overlap(face: Floats, others: Floats) -> Floats:
     """Intersection over union of the box of one face (8, 2) with those of others (N, 8, 2); (N,)."""
     low, high = np.maximum(face[0], others[:, 0]), np.minimum(face[1], others[:, 1])
     common = np.prod(np.maximum(high - low, 0), axis=1)

@@ -51,7 +51,7 @@ class _Operator:
 
     def __init__(self, model: Any, operator: Any) -> None:
         code = model.OperatorCodes(operator.OpcodeIndex())
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # old files fill only the second
+        number = code.BuiltinCode()
         self.kind: str = tflite.opcode2name(number) if number in tflite.BUILTIN_OPCODE2NAME else f"operator {number}"
         self.inputs: list[int] = operator.InputsAsNumpy().tolist()
         self.output: int = operator.Outputs(0)

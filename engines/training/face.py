@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -122,7 +122,7 @@ def _time(frame: U8, finder: FaceFinder, expression: Engine) -> None:
     assert face is not None
     grey = cut(frame, face)
     empty = np.zeros((480, 640, 3), np.uint8)
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "detect, a near face": lambda: finder.detect([frame]),
         "detect, no near face": lambda: finder.detect([empty]),
         "cut out": lambda: cut(frame, face),
