@@ -27,7 +27,7 @@ DEMO = ROOT / "sensors" / "demo"
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: done, it failed while running, what you gave it is wrong."""
 
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 log = logging.getLogger("launch")
 
 
@@ -196,7 +196,7 @@ def check(config: Config, args: argparse.Namespace) -> int:
     found = asyncio.run(findings())
     for finding in found:
         mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
-        out.print(f"{mark} [bold]{escape(finding.what)}[/]: {escape(finding.said)}")
+        out.print(f"{mark} [bold]{escape(finding.what)}[/]: {escape(finding.said)}", soft_wrap=True)
     return DONE if all(finding.ok for finding in found) else FAILED
 
 
@@ -215,7 +215,7 @@ def devices(config: Config, args: argparse.Namespace) -> int:
         )
     for kind, advice in (("cameras", cameras.advice), ("microphones", microphones.advice)):
         if advice:
-            out.print(f"[bold]{kind}[/]: {escape(advice)}")
+            out.print(f"[bold]{kind}[/]: {escape(advice)}", soft_wrap=True)
     return DONE
 
 
@@ -260,8 +260,12 @@ def _speed(text: str) -> float | None:
 
 
 def _log_to(console: Console, level: str) -> None:
-    handler = RichHandler(console=console, show_path=False, markup=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    """Log lines with colours on a terminal, plain ones for a service manager or a file."""
+    handler: logging.Handler = logging.StreamHandler()
+    layout = "%(asctime)s %(levelname)s %(message)s"
+    if console.is_terminal:
+        handler, layout = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
+    logging.basicConfig(level=level, format=layout, handlers=[handler])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -60,6 +60,10 @@ class VirtualClock:
         heapq.heappush(self._sleepers, (t_ns, next(self._order), sleeper))
         await sleeper
 
+    def next_ns(self) -> int | None:
+        """The instant for which the first sleeper waits; None when nobody sleeps."""
+        return self._sleepers[0][0] if self._sleepers else None
+
     def advance_to(self, t_ns: int) -> None:
         """Set the clock to ``t_ns``, never backwards, and wake those who slept until then, in their order."""
         self._now_ns = max(self._now_ns, t_ns)

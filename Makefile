@@ -1,0 +1,72 @@
+# Attune: `make demo` shows it, `make test` tests it; each brings what it needs. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT := mosquitto mosquitto-clients pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 ffmpeg espeak-ng
+
+.PHONY: help setup demo test test-tools lint bench train-tools clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## the virtual environment and the models
+	@echo "== models: fetching and converting what is not here yet"
+	@$(BIN)/python launch.py models fetch
+
+demo: setup ## the bundled session through the whole system; ARGS=--once ends with it
+	@echo "== demo: ctrl-c ends it"
+	@$(BIN)/python launch.py demo $(ARGS)
+
+test: setup $(VENV)/.installed-dev test-tools ## all tests; ARGS goes to pytest
+	@echo "== tests"
+	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+lint: $(VENV)/.installed-dev ## style, types and the arrows between the rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy agent engines sensors tests launch.py
+	@$(BIN)/lint-imports
+
+bench: setup $(VENV)/.installed-dev ## the figures of the README
+	@$(BIN)/python -m tests.bench
+
+test-tools: # the programs that the tests run for real: broker, sound server, video server, speech
+	@missing=""; \
+	for tool in mosquitto:mosquitto mosquitto_sub:mosquitto-clients pulseaudio:pulseaudio pacat:pulseaudio-utils \
+	            ffmpeg:ffmpeg espeak-ng:espeak-ng; do \
+	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
+	done; \
+	ldconfig -p 2>/dev/null | grep -q libportaudio || missing="$$missing libportaudio2"; \
+	ls /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so >/dev/null 2>&1 || missing="$$missing libasound2-plugins"; \
+	if [ -n "$$missing" ]; then \
+	  echo "== test tools: installing$$missing"; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  if ! command -v apt-get >/dev/null || ! { $$sudo apt-get update -qq && \
+	       DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; then \
+	    echo "the tests need these programs, and they could not be installed:$$missing"; \
+	    echo "on Debian or Ubuntu: sudo apt-get install$$missing"; exit 1; \
+	  fi; \
+	fi
+
+$(VENV)/bin/python:
+	@echo "== python: making the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Attune needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "the module venv is missing; on Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "== python: installing what Attune needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[models]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
+	@echo "== python: installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean: ## remove the virtual environment and caches of the tools
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

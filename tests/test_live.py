@@ -1,0 +1,155 @@
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from agent.clock import RealClock
+from agent.live import LiveAgent
+from agent.seams import SensorError
+from agent.types import Absence, Decision, Modality, Reading, Sample, Watermark
+from tests.samples import audio, frame
+from tests.scripted import HOP_NS, SOURCES, ScriptedEncoder, ScriptedSensor, Steps, happy, pipeline
+
+VISION, AUDIO, TEXT = Modality
+CAMERA, MICROPHONE, MESSAGES = SOURCES
+CLOCK = RealClock()
+
+
+def frames(count: int) -> Callable[[], Steps]:
+    """Four frames a hop, as a camera delivers them."""
+
+    async def run() -> Steps:
+        for _ in range(count):
+            await CLOCK.sleep_until(CLOCK.now_ns() + HOP_NS // 4)
+            yield frame(CLOCK.now_ns())
+
+    return run
+
+
+def blocks(count: int, then: Exception | None = None) -> Callable[[], Steps]:
+    """Four blocks of sound a hop; then the end, or an error."""
+
+    async def run() -> Steps:
+        t_ns = CLOCK.now_ns()
+        for _ in range(count):
+            end_ns = t_ns + HOP_NS // 4
+            await CLOCK.sleep_until(end_ns)
+            yield audio(t_ns, end_ns)
+            t_ns = end_ns
+        if then:
+            raise then
+
+    return run
+
+
+def heartbeats(count: int) -> Callable[[], Steps]:
+    async def run() -> Steps:
+        for _ in range(count):
+            await CLOCK.sleep_until(CLOCK.now_ns() + HOP_NS // 4)
+            yield Watermark("text", CLOCK.now_ns())
+
+    return run
+
+
+def hangs(count: int) -> Callable[[], Steps]:
+    """A few frames, then nothing, for ever."""
+
+    async def run() -> Steps:
+        async for item in frames(count)():
+            yield item
+        await asyncio.Event().wait()
+
+    return run
+
+
+async def lived(sensors: Sequence[ScriptedSensor], *encoders: ScriptedEncoder) -> tuple[list[Decision], LiveAgent]:
+    p = pipeline(CLOCK, *encoders)
+    found: list[Decision] = []
+    agent = LiveAgent(p, sensors=sensors, clock=CLOCK, sinks=[found.append])
+    try:
+        await agent.run()
+    finally:
+        p.close()
+    return found, agent
+
+
+async def test_it_decides_each_hop_soon_after_its_end_and_ends_with_its_sensors() -> None:
+    sensors = [
+        ScriptedSensor("camera", CAMERA, frames(24)),
+        ScriptedSensor("text", MESSAGES, heartbeats(24)),
+        ScriptedSensor("microphone", MICROPHONE, blocks(24)),
+    ]
+    found, _ = await lived(sensors, ScriptedEncoder(VISION, happy), ScriptedEncoder(AUDIO, happy))
+    ends = [decision.end_ns for decision in found]
+    assert len(found) >= 5
+    assert ends == list(range(ends[0], ends[-1] + 1, HOP_NS))
+    assert [decision.seq for decision in found] == list(range(len(found)))
+    assert all(decision.label == "happy" for decision in found[:5])
+
+
+async def test_a_source_that_stalls_costs_the_lateness_and_is_named() -> None:
+    sensors = [
+        ScriptedSensor("camera", CAMERA, hangs(6)),
+        ScriptedSensor("text", MESSAGES, heartbeats(32)),
+        ScriptedSensor("microphone", MICROPHONE, blocks(32)),
+    ]
+    p = pipeline(CLOCK, ScriptedEncoder(VISION, happy), ScriptedEncoder(AUDIO, happy))
+    found: list[Decision] = []
+    enough = asyncio.Event()
+
+    def sink(decision: Decision) -> None:
+        found.append(decision)
+        if VISION in decision.missing:
+            enough.set()
+
+    task = asyncio.create_task(LiveAgent(p, sensors=sensors, clock=CLOCK, sinks=[sink]).run())
+    async with asyncio.timeout(20):
+        await enough.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    p.close()
+    last = found[-1]
+    assert last.missing[VISION] is Absence.LATE
+    assert AUDIO in last.modalities
+    assert HOP_NS // 2 <= last.latency.align < HOP_NS * 3
+
+
+async def test_a_source_that_fails_costs_nothing_is_named_and_comes_back() -> None:
+    sensors = [
+        ScriptedSensor("camera", CAMERA, frames(48)),
+        ScriptedSensor("text", MESSAGES, heartbeats(48)),
+        ScriptedSensor("microphone", MICROPHONE, blocks(6, SensorError("unplugged")), blocks(20)),
+    ]
+    found, _ = await lived(sensors, ScriptedEncoder(VISION, happy), ScriptedEncoder(AUDIO, happy))
+    heard = [AUDIO in decision.modalities for decision in found]
+    reasons = [decision.missing[AUDIO] for decision in found if AUDIO in decision.missing]
+    assert True in heard[: heard.index(False)]
+    assert True in heard[heard.index(False) :]
+    assert Absence.FAILED in reasons
+
+
+async def test_under_overload_windows_are_skipped_and_the_age_stays_bounded() -> None:
+    slow_s = 2.5 * HOP_NS / 1e9
+
+    def slow(samples: Sequence[Sample]) -> Reading:
+        threading.Event().wait(slow_s)  # an encoder that takes two and a half hops
+        return happy(samples)
+
+    sensors = [ScriptedSensor("camera", CAMERA, frames(60)), ScriptedSensor("text", MESSAGES, heartbeats(60))]
+    found, agent = await lived(sensors, ScriptedEncoder(VISION, slow))
+    assert [decision.seq for decision in found] == list(range(len(found)))
+    assert agent._metrics.counts["windows_skipped"] >= len(found) / 2
+    ages = [decision.latency.total for decision in found]
+    half = len(ages) // 2
+    assert max(ages[half:]) < 2 * max(ages[:half]) + HOP_NS, "the age must not grow"
+
+
+async def test_a_bug_in_a_sensor_ends_the_agent() -> None:
+    async def buggy() -> Steps:
+        yield frame(CLOCK.now_ns())
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await lived([ScriptedSensor("camera", CAMERA, buggy)], ScriptedEncoder(VISION, happy))
+    assert caught.group_contains(ZeroDivisionError)

@@ -1,0 +1,135 @@
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from agent.clock import VirtualClock
+from agent.pipeline import SPEECH
+from agent.playback import play
+from agent.seams import EncoderError
+from agent.types import Absence, Decision, Modality, Reading, Sample, Utterance, Watermark
+from tests.samples import audio, frame, text
+from tests.scripted import HOP_NS, Echo, ScriptedEncoder, happy, pipeline, silent
+
+VISION, AUDIO, TEXT = Modality
+Event = Sample | Watermark
+
+
+def heartbeats(until_ns: int) -> list[Event]:
+    return [Watermark("text", t) for t in range(0, until_ns + 1, HOP_NS // 2)]
+
+
+def merged(*streams: Sequence[Event]) -> list[Event]:
+    def arrival(event: Event) -> int:
+        return event.arrival_ns if isinstance(event, Sample) else event.t_ns
+
+    return sorted((event for stream in streams for event in stream), key=arrival)
+
+
+async def decisions(
+    events: Sequence[Event], *encoders: ScriptedEncoder, transcriber: Echo | None = None
+) -> list[Decision]:
+    clock = VirtualClock()
+    p = pipeline(clock, *encoders, transcriber=transcriber)
+    try:
+        return [decision async for decision in play(events, p, clock)]
+    finally:
+        p.close()
+        assert all(encoder.closed for encoder in encoders)
+
+
+async def test_a_decision_says_what_each_modality_contributed_and_what_is_missing() -> None:
+    events = merged(
+        [frame(t) for t in range(0, 5 * HOP_NS, HOP_NS // 4)],
+        [audio(t - HOP_NS // 5, t) for t in range(HOP_NS // 5, 5 * HOP_NS, HOP_NS // 5)],
+        heartbeats(5 * HOP_NS),
+    )
+    eyes, ears = ScriptedEncoder(VISION, happy), ScriptedEncoder(AUDIO, silent)
+    found = await decisions(events, eyes, ears)
+    decision = found[1]
+    assert [d.seq for d in found] == list(range(len(found)))
+    assert (decision.id, decision.label, decision.abstained) == ("test-1", "happy", False)
+    assert (decision.end_ns, decision.latency.align) == (2 * HOP_NS, 0)
+    assert decision.missing == {AUDIO: Absence.SILENT, TEXT: Absence.SILENT}
+    seen = decision.modalities[VISION]
+    assert (seen.label, seen.contribution, seen.age_ns) == ("happy", 1.0, 0)
+    assert seen.weight == pytest.approx(0.9)
+    assert eyes.shown[1] == (HOP_NS * 5 // 4, HOP_NS * 6 // 4, HOP_NS * 7 // 4, 2 * HOP_NS)
+
+
+async def test_a_weight_falls_with_the_age_of_the_evidence() -> None:
+    events = merged([frame(HOP_NS // 2)], [audio(0, 2 * HOP_NS)], heartbeats(2 * HOP_NS))
+    (first, *_) = await decisions(events, ScriptedEncoder(VISION, happy))
+    assert first.modalities[VISION].weight == pytest.approx(0.9 * math.exp(-0.5))
+
+
+async def test_when_nothing_is_sensed_it_abstains() -> None:
+    (first, *_) = await decisions(heartbeats(2 * HOP_NS))
+    assert (first.label, first.abstained, first.modalities) == (None, True, {})
+    assert first.missing == {VISION: Absence.LATE, AUDIO: Absence.LATE, TEXT: Absence.SILENT}
+
+
+async def test_a_modality_without_an_encoder_is_disabled() -> None:
+    events = merged([frame(HOP_NS)], [audio(0, HOP_NS)], heartbeats(HOP_NS))
+    (first, *_) = await decisions(events, ScriptedEncoder(AUDIO, happy))
+    assert first.missing[VISION] is Absence.DISABLED
+
+
+async def test_an_encoder_that_fails_leaves_its_modality_out_and_the_agent_goes_on() -> None:
+    def broken(samples: Sequence[Sample]) -> Reading:
+        raise EncoderError("the engine has run out of memory")
+
+    events = merged(
+        [frame(HOP_NS), frame(2 * HOP_NS)], [audio(0, HOP_NS), audio(HOP_NS, 2 * HOP_NS)], heartbeats(2 * HOP_NS)
+    )
+    first, second = await decisions(events, ScriptedEncoder(VISION, broken), ScriptedEncoder(AUDIO, happy))
+    for decision in (first, second):
+        assert decision.missing[VISION] is Absence.FAILED
+        assert decision.label == "happy"
+
+
+async def test_a_bug_in_an_encoder_is_not_swallowed() -> None:
+    def buggy(samples: Sequence[Sample]) -> Reading:
+        raise ZeroDivisionError
+
+    events = merged([frame(HOP_NS)], [audio(0, HOP_NS)], heartbeats(HOP_NS))
+    with pytest.raises(ZeroDivisionError):
+        await decisions(events, ScriptedEncoder(VISION, buggy))
+
+
+async def test_an_utterance_becomes_a_text_with_its_span_in_the_windows_to_come() -> None:
+    said = Utterance("microphone", np.zeros(4, np.float32), HOP_NS // 4, HOP_NS // 2)
+
+    def hears_once(samples: Sequence[Sample]) -> Reading:
+        return Reading(None, (said,) if samples[-1].end_ns == HOP_NS else ())
+
+    reader = ScriptedEncoder(TEXT, happy)
+    events = merged([audio(t - HOP_NS, t) for t in range(HOP_NS, 5 * HOP_NS, HOP_NS)], heartbeats(4 * HOP_NS))
+    transcriber = Echo("good morning")
+    found = await decisions(events, ScriptedEncoder(AUDIO, hears_once), reader, transcriber=transcriber)
+    assert transcriber.heard == [said]
+    assert TEXT in found[0].missing
+    assert found[1].modalities[TEXT].source == SPEECH
+    assert found[1].modalities[TEXT].age_ns == 2 * HOP_NS - said.end_ns
+    assert reader.shown[0] == (said.end_ns,)
+
+
+async def test_an_utterance_without_words_is_no_text() -> None:
+    said = Utterance("microphone", np.zeros(4, np.float32), 0, HOP_NS // 2)
+    ears = ScriptedEncoder(AUDIO, lambda samples: Reading(None, (said,)))
+    events = merged([audio(t - HOP_NS, t) for t in range(HOP_NS, 4 * HOP_NS, HOP_NS)], heartbeats(3 * HOP_NS))
+    found = await decisions(events, ears, ScriptedEncoder(TEXT, happy), transcriber=Echo(None))
+    assert all(TEXT in decision.missing for decision in found)
+
+
+async def test_playing_twice_gives_the_same_decisions() -> None:
+    events = merged(
+        [frame(t) for t in range(0, 9 * HOP_NS, HOP_NS // 3)],
+        [audio(t - HOP_NS, t) for t in range(HOP_NS, 9 * HOP_NS, HOP_NS)],
+        [text(3 * HOP_NS), text(5 * HOP_NS, arrival_ns=5 * HOP_NS + HOP_NS // 4)],
+        heartbeats(9 * HOP_NS),
+    )
+    first, second = [await decisions(events, *(ScriptedEncoder(m, happy) for m in Modality)) for _ in range(2)]
+    assert first == second
+    assert len(first) == 8  # the ninth is still open when the events end

@@ -1,0 +1,95 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from agent.clock import MS, SECOND, VirtualClock
+from agent.metrics import Metrics
+from agent.seams import SensorError
+from agent.supervisor import Backoff, supervise
+from agent.types import Sample, Watermark
+from agent.window import SourceState
+from tests.samples import frame
+from tests.scripted import SOURCES, ScriptedSensor, Steps
+
+CAMERA = SOURCES[0]
+
+
+def fails(message: str, *first: Sample) -> Callable[[], Steps]:
+    async def run() -> Steps:
+        for sample in first:
+            yield sample
+        raise SensorError(message)
+
+    return run
+
+
+def delivers(*samples: Sample) -> Callable[[], Steps]:
+    async def run() -> Steps:
+        for sample in samples:
+            yield sample
+
+    return run
+
+
+async def supervised(
+    *runs: Callable[[], Steps],
+) -> tuple[list[Sample | Watermark], list[SourceState], list[int], Metrics]:
+    """What a sensor with these runs fed, the states it went through, the instants of its pauses, the metrics."""
+    clock, metrics = VirtualClock(), Metrics()
+    fed: list[Sample | Watermark] = []
+    states: list[SourceState] = []
+    pauses: list[int] = []
+    task = asyncio.create_task(
+        supervise(
+            ScriptedSensor("camera", CAMERA, *runs),
+            feed=fed.append,
+            mark=lambda source, state: states.append(state),
+            clock=clock,
+            metrics=metrics,
+        )
+    )
+    while not task.done():
+        await asyncio.sleep(0)
+        if (next_ns := clock.next_ns()) is not None:
+            pauses.append(next_ns - clock.now_ns())
+            clock.advance_to(next_ns)
+    task.result()
+    return fed, states, pauses, metrics
+
+
+async def test_a_sensor_that_fails_is_started_again_until_its_input_ends() -> None:
+    fed, states, pauses, metrics = await supervised(
+        fails("unplugged", frame(1)), fails("not there"), fails("not there"), delivers(frame(2))
+    )
+    live, failed, disabled = SourceState.LIVE, SourceState.FAILED, SourceState.DISABLED
+    assert [item.end_ns for item in fed if isinstance(item, Sample)] == [1, 2]
+    assert states == [live, failed, failed, failed, live, disabled]
+    assert metrics.counts["camera.failures"] == 3
+    assert len(pauses) == 3
+
+
+async def test_the_same_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    await supervised(
+        *[fails("there is no camera 0")] * 4,
+        delivers(frame(1)),
+    )
+    assert caplog.text.count("there is no camera 0") == 1
+
+
+async def test_a_bug_in_a_sensor_is_not_taken_for_trouble_with_the_device() -> None:
+    async def buggy() -> Steps:
+        yield frame(1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await supervised(buggy)
+
+
+def test_pauses_double_up_to_the_cap_with_jitter() -> None:
+    backoff = Backoff(first_ns=100 * MS, cap_ns=2 * SECOND)
+    for full_ms in (100, 200, 400, 800, 1600, 2000, 2000):
+        assert full_ms / 2 <= backoff.next_ns() / MS <= full_ms
+    backoff.reset()
+    assert backoff.next_ns() <= 100 * MS
+    assert len({Backoff().next_ns() for _ in range(20)}) > 1
