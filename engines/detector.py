@@ -70,10 +70,11 @@ class Detector:
 
     Frames are scaled into the middle of a black square (letterbox), with a black border of `border` times the frame's
     longer side on each side: a face that fills the frame is beyond what the networks learnt, and the border makes it
-    smaller.
+    smaller. Faces narrower than the share `least` of the frame's longer side are not reported: at the end of its range
+    a network still sees that there is a face, but no longer where its eyes are.
     """
 
-    def __init__(self, engine: Engine, *, border: float = 0.0) -> None:
+    def __init__(self, engine: Engine, *, border: float = 0.0, least: float = 0.0) -> None:
         """Raises `EngineError` where `engine` is no BlazeFace: by the input's side, or the number of anchors."""
         shape = engine.inputs[0].shape
         side = shape[1] if len(shape) == 4 else None
@@ -82,6 +83,7 @@ class Detector:
         self._engine = engine
         self._side = side
         self._border = border
+        self._least = least
         self._anchors = _anchors(side)
         outputs = {tensor.shape[-1]: tensor for tensor in engine.outputs}
         if set(outputs) != {1, 16} or outputs[16].shape[1] != len(self._anchors):
@@ -102,7 +104,11 @@ class Detector:
         letters = [self._letter(frame, into=batch[i]) for i, frame in enumerate(frames)]
         outputs = self._engine.infer({self._engine.inputs[0].name: batch})
         regressions, logits = outputs[self._regressions], outputs[self._logits][..., 0]
-        return [self._decode(regressions[i], logits[i], *letters[i]) for i in range(len(frames))]
+        found = [self._decode(regressions[i], logits[i], *letters[i]) for i in range(len(frames))]
+        return [
+            [face for face in faces if face.width >= self._least * max(frame.shape[:2])]
+            for frame, faces in zip(frames, found, strict=True)
+        ]
 
     def close(self) -> None:
         self._engine.close()

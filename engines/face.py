@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 NEAR_BORDER, FAR_BORDER = 0.25, 0.1
 """Borders of the two detectors, as measured best by ``python -m engines.training.scenes``."""
+NEAR_LEAST = 0.25
+"""A face narrower than this share of the frame is left to the detector for far ones."""
 RATE_HZ = 5.0
 """Frames that are looked at per second and source, unless told otherwise: a face changes no faster."""
 _LEAST_WEIGHT = 1e-3
@@ -188,9 +190,13 @@ def open_finder(store: ModelStore, *, backend: Backend = "auto") -> FaceFinder:
 
     Raises `engines.models.ModelError` and `EngineError`.
     """
-    near = Detector(open_engine(store.path("face-detector-near"), backend), border=NEAR_BORDER)
-    far = Detector(open_engine(store.path("face-detector-far"), backend), border=FAR_BORDER)
-    return Cascade([near, far])
+    near, far = (open_engine(store.path(f"face-detector-{name}"), backend) for name in ("near", "far"))
+    return near_then_far(near, far)
+
+
+def near_then_far(near: Engine, far: Engine) -> FaceFinder:
+    """Both networks as a cascade, with the borders that suit them."""
+    return Cascade([Detector(near, border=NEAR_BORDER, least=NEAR_LEAST), Detector(far, border=FAR_BORDER)])
 
 
 def features(greys: Sequence[U8], expression: Engine) -> F32:

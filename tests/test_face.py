@@ -1,0 +1,282 @@
+"""The face encoder with its real models: what it says, what it remembers, which camera it believes."""
+
+import gc
+import logging
+import weakref
+
+import cv2
+import numpy as np
+import pytest
+
+from agent.types import Modality
+from engines import open_engine
+from engines.detector import Detector
+from engines.face import FAR_BORDER, FaceEncoder, features, near_then_far
+from engines.head import Head
+from engines.portrait import SIDE, choose, cut, exposure, pose, quality, sharpness, size
+from tests.faces import EYES, engine, portrait, scene, shot, store
+
+LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+BLACK = np.zeros((480, 640, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    encoder = FaceEncoder.open(store(), labels=LABELS, backend="onnxruntime")
+    yield encoder
+    encoder.close()
+
+
+class Parts:
+    """An encoder whose engines count their runs."""
+
+    def __init__(self, *, rate_hz=5.0):
+        self.near, self.far, self.expression = map(engine, ("face-detector-near", "face-detector-far", "face-encoder"))
+        self.encoder = FaceEncoder(
+            finder=near_then_far(self.near, self.far),
+            expression=self.expression,
+            head=Head.load(store().path("face-head")).onto(LABELS),
+            rate_hz=rate_hz,
+        )
+
+    def rows(self):
+        """Frames looked at, and faces described (each with its mirror image)."""
+        return self.near.rows, self.expression.rows // 2
+
+
+def read(encoder, *samples):
+    return encoder.encode(samples, max((sample.end_ns for sample in samples), default=0)).evidence
+
+
+def test_the_portrait_smiles(encoder):
+    found = read(encoder, shot(portrait(), at_s=1.5))
+    assert found.modality is Modality.VISION
+    assert LABELS[found.probs.argmax()] == "happy"
+    assert found.probs.max() > 0.6
+    assert found.probs.sum() == pytest.approx(1)
+    assert (found.probs > 0).all()
+    assert found.prior.sum() == pytest.approx(1)
+    assert found.quality > 0.6
+    assert (found.source, found.t_ns, found.engine) == ("camera", 1_500_000_000, "onnxruntime")
+    assert found.rivals == {}
+
+
+@pytest.mark.parametrize("face_px", [300, 150, 64])
+def test_the_smile_is_seen_from_near_and_far(encoder, face_px):
+    assert LABELS[read(encoder, shot(scene(face_px=face_px))).probs.argmax()] == "happy"
+
+
+def test_the_smile_is_seen_on_a_rolled_face(encoder):
+    turn = cv2.getRotationMatrix2D((225, 120), 25, 1.0)
+    assert LABELS[read(encoder, shot(cv2.warpAffine(portrait(), turn, (512, 512)))).probs.argmax()] == "happy"
+
+
+@pytest.mark.parametrize("picture", [BLACK, np.full((480, 640, 3), 200, np.uint8), np.zeros((1, 1, 3), np.uint8)])
+def test_without_a_face_there_is_no_evidence(encoder, picture):
+    assert read(encoder, shot(picture)) is None
+
+
+def test_without_frames_there_is_no_evidence(encoder):
+    assert encoder.encode([], 0).evidence is None
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((0, 0, 3), np.uint8),
+        np.zeros((0, 640, 3), np.uint8),
+        cv2.cvtColor(portrait(), cv2.COLOR_BGR2GRAY),
+        portrait().astype(np.float32),
+        np.dstack([portrait(), portrait()[..., :1]]),
+    ],
+    ids=["empty", "no rows", "grey", "float", "four channels"],
+)
+def test_an_odd_frame_is_no_face_and_is_said_once(picture, caplog):
+    parts = Parts()
+    with caplog.at_level(logging.WARNING):
+        assert read(parts.encoder, shot(picture, at_s=0), shot(picture, at_s=1)) is None
+    (record,) = caplog.records
+    assert "camera: a frame of" in record.getMessage()
+    assert str(picture.shape) in record.getMessage()
+
+
+def test_an_odd_frame_does_not_spoil_the_others(encoder):
+    found = read(encoder, shot(np.zeros((0, 0, 3), np.uint8), at_s=1), shot(portrait(), at_s=2))
+    assert found.t_ns == 2_000_000_000
+
+
+def test_evidence_is_as_old_as_the_newest_frame_with_a_face(encoder):
+    samples = [shot(portrait(), at_s=1), shot(portrait(), at_s=2), shot(BLACK, at_s=3)]
+    assert read(encoder, *samples).t_ns == 2_000_000_000
+
+
+def test_frames_without_the_face_lower_the_quality(encoder):
+    steady = read(encoder, shot(portrait(), at_s=1), shot(portrait(), at_s=2))
+    gone = read(encoder, shot(portrait(), at_s=1), shot(BLACK, at_s=2))
+    assert gone.quality == pytest.approx(steady.quality / 2, rel=1e-3)
+    np.testing.assert_allclose(gone.probs, steady.probs, atol=1e-4)
+
+
+def test_new_frames_go_as_one_batch_and_none_is_looked_at_twice():
+    parts = Parts()
+    samples = [shot(scene(face_px=200 + 5 * i), at_s=i / 5 + 0.05) for i in range(8)]
+    first = read(parts.encoder, *samples[:5])
+    assert (parts.near.calls, parts.expression.calls, *parts.rows()) == (1, 1, 5, 5)
+    again = read(parts.encoder, *samples[:5])
+    assert (parts.near.calls, parts.expression.calls) == (1, 1)
+    np.testing.assert_array_equal(first.probs, again.probs)
+    read(parts.encoder, *samples[3:])
+    assert (parts.near.calls, *parts.rows()) == (2, 8, 8)
+
+
+def test_a_batch_gives_what_each_frame_gives_alone():
+    pictures = [scene(face_px=n) for n in (320, 200, 90)]
+    together = read(Parts().encoder, *[shot(picture, at_s=i) for i, picture in enumerate(pictures)])
+    alone = [read(Parts().encoder, shot(picture)) for picture in pictures]
+    weights = [1e-3 + one.quality for one in alone]
+    np.testing.assert_allclose(
+        together.probs, np.average([one.probs for one in alone], axis=0, weights=weights), atol=1e-3
+    )
+    assert together.quality == pytest.approx(np.mean([one.quality for one in alone]), abs=1e-3)
+
+
+def test_what_is_remembered_goes_with_the_sample():
+    parts = Parts()
+    sample = shot(portrait())
+    read(parts.encoder, sample)
+    gone = weakref.ref(sample)
+    del sample
+    gc.collect()
+    assert gone() is None
+    assert len(parts.encoder._looks) == 0
+
+
+def test_windows_look_at_no_more_frames_than_the_rate_allows():
+    parts = Parts(rate_hz=5)
+    samples = [shot(scene(face_px=200), at_s=i / 30) for i in range(90)]  # 3 s at 30 frames a second
+    for end in range(0, 90, 7):  # windows of a second
+        read(parts.encoder, *samples[max(end - 30, 0) : end + 1])
+    assert parts.rows()[0] <= 15
+    assert parts.rows()[0] >= 12
+
+
+def test_of_each_slot_the_newest_frame_is_looked_at():
+    parts = Parts(rate_hz=5)
+    samples = [shot(scene(face_px=200), at_s=t) for t in (0.01, 0.15, 0.21, 0.39)]
+    assert read(parts.encoder, *samples).t_ns == 390_000_000
+    assert parts.rows()[0] == 2
+
+
+def test_each_camera_has_a_rate_of_its_own():
+    parts = Parts(rate_hz=1)
+    read(parts.encoder, shot(portrait(), source="a"), shot(portrait(), source="b"))
+    assert parts.rows()[0] == 2
+
+
+def test_the_camera_that_sees_best_decides(encoder):
+    blurred = cv2.GaussianBlur(portrait(), (0, 0), 4)
+    samples = [shot(blurred, at_s=1, source="left"), shot(portrait(), at_s=0.9, source="right")]
+    found = read(encoder, *samples, shot(BLACK, at_s=1, source="back"))
+    assert found.source == "right"
+    assert set(found.rivals) == {"left"}
+    assert found.rivals["left"] < found.quality
+
+
+def test_other_labels_are_mapped():
+    mapping = {"happy": "joy", "neutral": "calm"}
+    encoder = FaceEncoder.open(store(), labels=("calm", "joy", "bored"), mapping=mapping, backend="onnxruntime")
+    found = read(encoder, shot(portrait()))
+    assert found.probs.argmax() == 1
+    assert found.probs[2] == pytest.approx(found.prior[2])
+    encoder.close()
+
+
+def test_a_rate_of_zero_is_refused():
+    with pytest.raises(ValueError, match="rate_hz must be above 0"):
+        Parts(rate_hz=0)
+
+
+def test_left_and_right_do_not_matter():
+    grey = face_of(portrait())[1]
+    expression = open_engine(store().path("face-encoder"), "onnxruntime")
+    one, other = features([grey, np.ascontiguousarray(grey[:, ::-1])], expression)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+# The cut-out and its quality
+
+
+def face_of(picture):
+    """The face of a picture, and its cut-out."""
+    (face,) = Detector(engine("face-detector-far"), border=FAR_BORDER).detect([picture])[0]
+    return face, cut(picture, face)
+
+
+def test_a_rolled_face_is_cut_out_upright():
+    straight = face_of(portrait())[1].astype(float)
+    turn = cv2.getRotationMatrix2D((225, 120), 20, 1.0)
+    rolled = face_of(cv2.warpAffine(portrait(), turn, (512, 512)))[1].astype(float)
+    assert straight.shape == (SIDE, SIDE)
+    assert np.corrcoef(straight.ravel(), rolled.ravel())[0, 1] > 0.8
+
+
+def test_the_eyes_of_a_cut_out_lie_where_faces_have_them():
+    face, grey = face_of(portrait())
+    marked = portrait()
+    for x, y in EYES:
+        cv2.circle(marked, (int(x), int(y)), 4, (255, 255, 255), -1)
+    difference = cut(marked, face).astype(int) - grey
+    rows, columns = np.nonzero(difference > 60)
+    assert 0.25 * SIDE < rows.min() <= rows.max() < 0.55 * SIDE
+    assert columns.min() < SIDE / 2 < columns.max()
+
+
+def test_a_face_at_the_edge_is_cut_out_whole():
+    face, _ = face_of(portrait())
+    face.box[:] -= 190
+    face.points[:] -= 190
+    grey = cut(portrait(), face)
+    assert grey.shape == (SIDE, SIDE)
+
+
+def test_the_largest_face_is_chosen_and_the_central_one_of_two_alike():
+    face, _ = face_of(portrait())
+    frame = np.zeros((480, 640, 3), np.uint8)
+    assert choose([], frame) is None
+    large, central, corner = (
+        moved(face, to=to, scale=k) for to, k in (((100, 80), 2), ((320, 240), 1), ((600, 440), 1))
+    )
+    assert choose([corner, central], frame) is central
+    assert choose([corner, central, large], frame) is large
+
+
+def moved(face, *, to, scale):
+    centre = face.points.mean(axis=0)
+
+    def place(points):
+        return ((points - centre) * scale + to).astype(np.float32)
+
+    return type(face)(place(face.box.reshape(2, 2)).reshape(4), place(face.points), face.score)
+
+
+def test_blur_darkness_light_distance_and_a_turned_head_lower_the_quality():
+    face, grey = face_of(portrait())
+    good = quality(face, grey)
+    assert good > 0.6
+    blurs = [sharpness(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (0.3, 1.5, 2, 3)]
+    assert blurs == sorted(blurs, reverse=True)
+    assert blurs[-1] < 0.4 < blurs[0]
+    assert exposure(grey) == 1
+    assert exposure((grey * 0.15).astype(np.uint8)) < 0.5
+    assert exposure(np.clip(grey.astype(int) * 4, 0, 255).astype(np.uint8)) < 0.5
+    assert sharpness(np.full((SIDE, SIDE), 80, np.uint8)) == 0
+    sizes = [size(moved(face, to=(0, 0), scale=k)) for k in (2, 1, 0.3, 0.15, 0.05)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (1, 0)
+    assert pose(face) > 0.8
+    turned = moved(face, to=(0, 0), scale=1)
+    turned.points[2] = turned.points[1]  # the nose in front of an eye
+    assert pose(turned) == 0
+    assert quality(turned, grey) == 0
+    turned.points[0] = turned.points[1]
+    assert pose(turned) == 0
