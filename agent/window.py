@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -67,11 +67,12 @@ class SlidingWindow:
         self.hop_ns = hop_ns
         self.lateness_ns = lateness_ns
         self.dropped: Counter[tuple[str, str]] = Counter()
-        self._streams = {source.name: _Stream(source) for source in sources}
+        sources = tuple(sources)
         self._buffers = {modality: _Buffer(span, bounds) for modality, span in spans_ns.items()}
-        unknown = {s.source.modality for s in self._streams.values()} - set(self._buffers)
+        unknown = {source.modality for source in sources} - set(self._buffers)
         if unknown:
             raise ValueError(f"no span is given for {', '.join(sorted(unknown))}")
+        self._streams = {source.name: _Stream(source, self._buffers[source.modality]) for source in sources}
         self._future_ns = bounds.future_ns
         self._longest_ns = max(spans_ns.values())
         self._cut_end_ns = -(1 << 62)
@@ -85,17 +86,19 @@ class SlidingWindow:
     def add(self, sample: Sample) -> bool:
         """Take in a sample; False when it was dropped (and counted). Raises `KeyError` for an unknown source."""
         stream = self._streams[sample.source]
-        end_ns = sample.end_ns
+        end_ns, late_by_ns = sample.end_ns, stream.source.late_by_ns
         if end_ns > sample.arrival_ns + self._future_ns:
             return self._drop(sample, "future")
-        if end_ns <= self._cut_end_ns - stream.source.late_by_ns:
+        if end_ns <= self._cut_end_ns - late_by_ns:
             return self._drop(sample, "late")
-        if not stream.source.late_by_ns:
+        if not late_by_ns:
             if end_ns == stream.newest_ns:
                 return self._drop(sample, "duplicate")
-            stream.newest_ns = max(stream.newest_ns, end_ns)
-            stream.watermark_ns = max(stream.watermark_ns, end_ns)
-        for oldest in self._buffers[stream.source.modality].add(sample):
+            if end_ns > stream.newest_ns:
+                stream.newest_ns = end_ns
+                if end_ns > stream.watermark_ns:
+                    stream.watermark_ns = end_ns
+        for oldest in stream.buffer.add(sample):
             self._drop(oldest, "overflow")
         return True
 
@@ -167,6 +170,8 @@ class _Stream:
     """What is known of one source."""
 
     source: Source
+    buffer: _Buffer
+    """Of its modality."""
     state: SourceState = SourceState.LIVE
     watermark_ns: int = -1
     newest_ns: int = -1
@@ -189,20 +194,21 @@ class _Buffer:
     samples: list[Sample] = field(default_factory=list)
     nbytes: int = 0
 
-    def add(self, sample: Sample) -> list[Sample]:
+    def add(self, sample: Sample) -> Sequence[Sample]:
         """Put a sample in its place; returns what had to go for it."""
         samples = self.samples
-        if not samples or _order(samples[-1]) <= _order(sample):
+        if not samples or samples[-1].end_ns < sample.end_ns:  # in order, as nearly always
             samples.append(sample)
         else:
             insort(samples, sample, key=_order)
-        self.nbytes += nbytes(sample.payload)
+        size = self.nbytes = self.nbytes + nbytes(sample.payload)
+        if len(samples) <= self.bounds.count and size <= self.bounds.nbytes:
+            return ()
         excess = 0
-        size = self.nbytes
         while len(samples) - excess > self.bounds.count or (size > self.bounds.nbytes and excess < len(samples)):
             size -= nbytes(samples[excess].payload)
             excess += 1
-        return self._forget(excess) if excess else []
+        return self._forget(excess)
 
     def cut(self, end_ns: int) -> tuple[Sample, ...]:
         """The samples that end in ``(end_ns - span, end_ns]``; those before are forgotten."""
