@@ -1,0 +1,56 @@
+"""Replaying the bundled session: the same bytes every time, whatever the speed."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.outside import ROOT, launch
+
+
+async def test_two_replays_are_byte_identical_and_real_time_changes_nothing(tmp_path: Path) -> None:
+    first, second, real = (tmp_path / name for name in ("first", "second", "real"))
+    slow = asyncio.create_task(launch("replay", "demo", "--speed", "1", "--out", str(real)))
+    for out in (first, second):
+        code, output = await launch("replay", "demo", "--speed", "max", "--out", str(out))
+        assert code == 0, output
+    code, output = await slow
+    assert code == 0, output
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes() == real.read_bytes()
+    decisions = [json.loads(line) for line in first.read_text().splitlines()]
+    assert [decision["seq"] for decision in decisions] == list(range(len(decisions)))
+    assert decisions[0]["id"] == "demo-0"
+    assert decisions[0]["window"]["end"] == "2026-11-21T10:00:00.500Z"
+    assert len(decisions) == 76
+
+
+def test_the_running_agent_imports_no_training_framework() -> None:
+    script = (
+        "import sys, launch\n"
+        "code = launch.main(['replay', 'demo', '--out', '-', '--log-level', 'WARNING'])\n"
+        "heavy = {'torch', 'torchaudio', 'transformers', 'tensorflow', 'sklearn', 'onnx', 'h5py'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 76
+
+
+async def test_another_rule_may_be_tried_on_the_same_session(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, _ = await launch("replay", "demo", "--out", str(out), "--set", "fusion.rule=vote")
+    assert code == 0
+    assert {json.loads(line)["rule"] for line in out.read_text().splitlines()} == {"vote"}
+
+
+async def test_a_session_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
+    code, output = await launch("replay", str(tmp_path / "nothing"))
+    assert code == 2
+    assert "nothing" in output
+    (tmp_path / "video.mp4").write_bytes(b"no video at all")
+    code, output = await launch("replay", str(tmp_path))
+    assert code == 2
+    assert "video.mp4" in output
+    assert "Traceback" not in output
