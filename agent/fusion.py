@@ -123,15 +123,16 @@ class Vote:
 def conflict(probs: Floats, weights: Floats) -> float:
     """How far the posteriors (M, K) disagree under the weights (M,), 0..1.
 
-    The generalised Jensen-Shannon divergence (Lin 1991) of the posteriors under the normalised weights, over its
-    greatest possible value, the entropy of those weights: 0 for equal posteriors, 1 for posteriors without overlap.
+    The generalised Jensen-Shannon divergence (Lin 1991) of the posteriors under the normalised weights, over log M':
+    0 for equal posteriors, 1 for posteriors without overlap that weigh the same; M' counts the weights above 0. What
+    hardly weighs hardly conflicts.
     """
     shares = _normalised(weights)
     shares, probs = shares[shares > 0], probs[weights > 0]
     if len(shares) < 2:
         return 0.0
     divergence = _entropy(shares @ probs) - float(shares @ np.array([_entropy(row) for row in probs]))
-    return float(np.clip(divergence / _entropy(shares), 0.0, 1.0))
+    return float(np.clip(divergence / np.log(len(shares)), 0.0, 1.0))
 
 
 def _entropy(p: Floats) -> float:

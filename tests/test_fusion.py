@@ -119,6 +119,11 @@ def test_conflict_grows_with_disagreement() -> None:
     assert values[-1] == pytest.approx(1)
 
 
+def test_what_hardly_weighs_hardly_conflicts() -> None:
+    opposed = rows((1, 0), (0, 1))
+    assert conflict(opposed, np.array([0.9, 0.01])) < 0.1 < conflict(opposed, np.array([0.9, 0.2]))
+
+
 SECOND = 1_000_000_000
 
 
