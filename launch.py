@@ -78,7 +78,8 @@ def _live(config: Config, tables: dict[str, SensorTable], *, title: str) -> int:
 
     async def serve() -> None:
         sensors = [open_sensor(name, table, clock=clock, wall=wall) for name, table in tables.items()]
-        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache))
+        modalities = {source.modality for sensor in sensors for source in sensor.sources}
+        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache), modalities)
         inboxes = [sensor for sensor in sensors if isinstance(sensor, TextInbox)]
 
         def hand_out(payload: bytes, arrival_ns: int) -> None:
@@ -145,7 +146,8 @@ def replay(config: Config, args: argparse.Namespace) -> int:
     async def one(session: Session, write: Callable[[bytes], object]) -> int:
         clock, wall = VirtualClock(), WallClock()
         wall.calibrate(0, session.start_wall_ns)
-        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache))
+        modalities = {source.modality for source in session.sources}
+        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache), modalities)
         pipeline = build_pipeline(
             config,
             sources=session.sources,

@@ -14,7 +14,7 @@ from agent.broker import EmbeddedBroker
 from agent.clock import MS, SECOND, Clock, WallClock
 from agent.config import Config, prior_of
 from agent.decision import FusionHead, Trust
-from agent.fusion import make_rule
+from agent.fusion import RULES
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
 from agent.pipeline import Pipeline, speech_source
@@ -38,7 +38,7 @@ def build_head(config: Config) -> FusionHead:
     prior = np.array(list(prior_of(config.agent).values()))
     fusion = config.fusion
     return FusionHead(
-        make_rule(fusion.rule),
+        RULES[fusion.rule](),
         labels=config.agent.labels,
         prior=prior,
         trust={m: Trust(table.reliability, table.tau) for m, table in config.encoders.items()},

@@ -29,7 +29,7 @@ from pydantic import (
 from agent import faults
 from agent.clock import MS, SECOND
 from agent.durations import parse_duration, parse_rate, parse_size
-from agent.fusion import RuleName
+from agent.fusion import RULES
 from agent.types import Modality
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -54,6 +54,12 @@ def _topic_level(text: str) -> str:
     if not text or re.search(r"[/+#\0\s]", text):
         raise ValueError(f"must be one level of an MQTT topic: no /, +, #, white space; found {text!r}")
     return text
+
+
+def _rule(name: str) -> str:
+    if name not in RULES:
+        raise ValueError(f"found {name!r}; must be one of {', '.join(RULES)}")
+    return name
 
 
 def _secret(text: object) -> object:
@@ -219,7 +225,7 @@ class Encoders(Table):
 class Fusion(Table):
     """``[fusion]``."""
 
-    rule: RuleName = "bayes"
+    rule: Annotated[str, AfterValidator(_rule)] = "bayes"
     dwell: DurationOrZero = 3 * SECOND
     trust: Share = 0.5
     abstain_below: Share = 0.35

@@ -7,13 +7,14 @@ A rule is one class with `combine`. It takes what M modalities say about K label
 - ``priors`` (M, K): the class prior under which each posterior was trained,
 - ``prior`` (K,): the agent's own prior, which is the answer when all weights are zero.
 
-To add a rule, write the class here and name it once in `agent.config` and once in `make_rule`.
+To add a rule, write its class here and put it into `RULES`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, assert_never
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 TINY = 1e-12
 """Probabilities are kept above this, so that no single modality can rule a label out for good."""
-
-RuleName = Literal["bayes", "mean", "max", "vote"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,27 +39,11 @@ class Combined:
 class Rule(Protocol):
     """A way of combining posteriors."""
 
-    @property
-    def name(self) -> str:
-        """As in the config and in decisions."""
+    name: ClassVar[str]
+    """As in the config and in decisions."""
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         """Fuse (M, K) posteriors; raises `ValueError` where shapes or values are not as the module says."""
-
-
-def make_rule(name: RuleName) -> Rule:
-    """The rule of that name, with its default settings."""
-    match name:
-        case "bayes":
-            return Bayes()
-        case "mean":
-            return Mean()
-        case "max":
-            return Max()
-        case "vote":
-            return Vote()
-        case _ as never:
-            assert_never(never)
 
 
 class Bayes:
@@ -70,7 +53,7 @@ class Bayes:
     1998; Chen et al. 2022, ProbEn).
     """
 
-    name = "bayes"
+    name: ClassVar[str] = "bayes"
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
@@ -83,7 +66,7 @@ class Bayes:
 class Mean:
     """Weighted mean of the posteriors: the sum rule, the most robust to posteriors that are wrong (Kittler 1998)."""
 
-    name = "mean"
+    name: ClassVar[str] = "mean"
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
@@ -95,7 +78,7 @@ class Mean:
 class Max:
     """The most confident modality decides each label: P ∝ max_m w_m p_m (Kittler's max rule, weighted)."""
 
-    name = "max"
+    name: ClassVar[str] = "max"
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
@@ -110,7 +93,7 @@ class Max:
 class Vote:
     """Weighted majority: each modality votes for its most probable label; labels that tie in it share its vote."""
 
-    name = "vote"
+    name: ClassVar[str] = "vote"
 
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
@@ -118,6 +101,10 @@ class Vote:
         shares = _normalised(weights)
         fused = shares @ (top / top.sum(axis=1, keepdims=True)) if weights.any() else prior
         return Combined(fused, conflict(probs, weights), shares)
+
+
+RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (Bayes, Mean, Max, Vote)}
+"""The rules by the name that the config calls them."""
 
 
 def conflict(probs: Floats, weights: Floats) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import assert_never
 
@@ -12,16 +12,18 @@ from agent.types import Modality
 from engines.models import ModelStore
 
 
-def open_encoders(config: Config, store: ModelStore) -> tuple[dict[Modality, Encoder], Transcriber | None]:
-    """Open every encoder that is enabled, and the transcriber when spoken words are to become text.
+def open_encoders(
+    config: Config, store: ModelStore, modalities: Collection[Modality] = tuple(Modality)
+) -> tuple[dict[Modality, Encoder], Transcriber | None]:
+    """Open the encoders of ``modalities`` that are enabled, and the transcriber when spoken words are to become text.
 
     They open side by side: most of it is ONNX Runtime's work, which leaves Python's lock alone. Raises
     `engines.models.ModelError` where a model is not there, and `engines.EngineError` where one cannot be opened.
     """
-    jobs: dict[Modality, Callable[[], Encoder]] = {
-        modality: _job(modality, config, store) for modality, table in config.encoders.items() if table.enabled
-    }
-    speaks = config.agent.transcribe and {Modality.AUDIO, Modality.TEXT} <= set(jobs)
+    enabled = {modality for modality, table in config.encoders.items() if table.enabled}
+    speaks = config.agent.transcribe and Modality.AUDIO in modalities and {Modality.AUDIO, Modality.TEXT} <= enabled
+    wanted = enabled & ({*modalities, Modality.TEXT} if speaks else set(modalities))
+    jobs = {modality: _job(modality, config, store) for modality in Modality if modality in wanted}
     with ThreadPoolExecutor(thread_name_prefix="open") as threads:
         transcriber = threads.submit(_open_transcriber, config, store) if speaks else None
         encoders = {modality: threads.submit(job) for modality, job in jobs.items()}

@@ -97,11 +97,13 @@ async def publish(port: int, topic: str, payload: str, *, retain: bool = False) 
 
 
 @contextlib.asynccontextmanager
-async def agent(*words: str, env: Mapping[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+async def agent(
+    *words: str, env: Mapping[str, str] | None = None, tree: Path = ROOT
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """``launch.py`` with these words, until the end of the block; stdout and stderr together in ``stdout``."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "launch.py", *words),
-        cwd=ROOT,
+        cwd=tree,
         env=os.environ | dict(env or {}),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
