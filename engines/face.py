@@ -24,7 +24,7 @@ from engines.portrait import choose, cut, quality
 
 log = logging.getLogger(__name__)
 
-NEAR_BORDER, FAR_BORDER = 0.25, 0.1
+NEAR_BORDER, FAR_BORDER = 0.25, 0.0
 """Borders of the two detectors, as measured best by ``python -m engines.training.scenes``."""
 NEAR_LEAST = 0.25
 """A face narrower than this share of the frame is left to the detector for far ones."""
@@ -51,7 +51,7 @@ class FaceEncoder:
     def __init__(
         self, *, finder: FaceFinder, expression: Engine, head: ProjectedHead, rate_hz: float = RATE_HZ
     ) -> None:
-        """`head` reads the output ``features`` of `expression` and speaks the agent's labels.
+        """`head` reads the `features` that `expression` gives and speaks the agent's labels.
 
         Of each source one frame in 1/`rate_hz` seconds is looked at.
         """
@@ -202,9 +202,13 @@ def near_then_far(near: Engine, far: Engine) -> FaceFinder:
 def features(greys: Sequence[U8], expression: Engine) -> F32:
     """What the head reads of N cut-out faces (SIDE, SIDE) grey, (N, D): the network's, run once for all.
 
-    Of each face and its mirror image the mean: which side of a face is which says nothing about its expression.
+    Its last feature maps, then its own opinion as logits less their mean. Of each face and its mirror image the mean:
+    which side of a face is which says nothing about its expression.
     """
     faces = np.stack(greys)[:, np.newaxis]  # (N, 1, SIDE, SIDE)
     both = np.concatenate([faces, faces[..., ::-1]]).astype(np.float32) / np.float32(127.5) - 1
-    described = expression.infer({expression.inputs[0].name: both})["features"]
+    outputs = expression.infer({expression.inputs[0].name: both})
+    logits = np.log(np.maximum(outputs["probs"], 1e-9))
+    logits -= logits.mean(axis=1, keepdims=True)
+    described = np.concatenate([outputs["features"], logits], axis=1)
     return np.asarray((described[: len(greys)] + described[len(greys) :]) / 2, dtype=np.float32)

@@ -31,13 +31,15 @@ def fit(
     class_weight: ClassWeight = None,
     c: float | Sequence[float] = 1.0,
     folds: int = 5,
+    natural: bool = False,
 ) -> Head:
     """Softmax regression on x (N, D) and y (N,), indices into `labels`; every label needs an example.
 
     The temperature, and of several `c` (inverse strength of the L2 penalty) the best, are those of the least
     negative log-likelihood on data that was not fitted: `held_out`, or else `folds` folds of the training data, which
     never share a value of `groups` (N,); the heads of the folds are then dropped and one is fitted to everything.
-    The prior of the head is that of the classes as weighted. Deterministic.
+    The prior of the head is that of the classes as weighted. With `natural`, temperature and likelihood are those of
+    the data as it comes, not as weighted: confidence then is how often it is right there. Deterministic.
     """
     per_class = _class_weights(_count(y, labels), class_weight)  # (K,)
     grid = [float(c)] if isinstance(c, int | float) else [float(value) for value in c]
@@ -47,12 +49,20 @@ def fit(
         logits, truth = _unseen_logits(
             x, y, groups=groups, held_out=held_out, per_class=per_class, labels=labels, c=strength, folds=folds
         )
-        temperature = fit_temperature(logits, truth, weights=per_class[truth])
-        nll = _nll(logits / temperature, truth, per_class[truth])
+        weights = np.ones(len(truth)) if natural else per_class[truth]
+        temperature = fit_temperature(logits, truth, weights=weights)
+        nll = _nll(logits / temperature, truth, weights)
         if best is None or nll < best[0]:
             best = nll, strength, temperature
     assert best is not None
     return _fit_once(x, y, per_class=per_class, labels=labels, c=best[1], temperature=best[2])
+
+
+def fit_plain(
+    x: npt.NDArray[Any], y: Ints, *, labels: Sequence[str], class_weight: ClassWeight = None, c: float = 1.0
+) -> Head:
+    """As `fit`, but nothing is held out and the temperature is 1: for those who find it in their own way."""
+    return _fit_once(x, y, per_class=_class_weights(_count(y, labels), class_weight), labels=labels, c=c)
 
 
 def cross_posteriors(x: npt.NDArray[Any], y: Ints, *, groups: npt.NDArray[Any], **settings: Any) -> F64:
