@@ -8,15 +8,23 @@ import unicodedata
 LONGEST = 2000
 """Characters that are read of one text; the encoder's 128 word pieces are about 600 characters of English."""
 
-_EMOJI = {
-    "😡": "angry face",  # named POUTING FACE
-    "😤": "frustrated face",  # named FACE WITH LOOK OF TRIUMPH
-    "🙄": "annoyed face",  # named FACE WITH ROLLING EYES
-    "🤷": "shrug",
-    "💔": "broken heart",
+_MEANT = {
+    "haha": "😂🤣",
+    "angry": "😠😡🤬",
+    "frustrated": "😤",
+    "annoyed": "🙄",
+    "disgusting": "🤢🤮",
+    "sad": "🙁☹",
+    "anxious": "😰",
+    "love": "😘🥰",
+    "hooray": "🎉🥳",
+    "well done": "👏",
+    "broken heart": "💔",
 }
-_DULL = {"sign", "symbol", "white", "black"}
-"""Words in the Unicode names of emoji that say how they were once printed, and nothing about a mood."""
+"""Emoji whose Unicode name says how they are drawn, and not what is meant: 😂 is FACE WITH TEARS OF JOY."""
+_EMOJI = {emoji: words for words, several in _MEANT.items() for emoji in several}
+_DULL = {"face", "sign", "symbol", "white", "black"}
+"""Words in the names of the other emoji that say nothing about a mood."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
@@ -55,7 +63,7 @@ _ENGLISH, _FOREIGN = frozenset(_ENGLISH_WORDS.split()), frozenset(_FOREIGN_WORDS
 
 
 def spell_out(text: str) -> str:
-    """The text with emoji as the words of their Unicode names, its white space single, cut at `LONGEST` characters.
+    """The text with emoji as words, its white space single, cut at `LONGEST` characters.
 
     The encoder's vocabulary has no emoji. Empty where nothing is left that could tell a mood: neither a letter nor an
     emoji.
