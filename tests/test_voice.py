@@ -1,0 +1,197 @@
+import logging
+
+import numpy as np
+import pytest
+
+from agent.types import AUDIO_RATE_HZ, Modality
+from engines.head import Head
+from engines.prosody import measure
+from engines.vad import CHUNK
+from engines.voice import HIGH, VoiceEncoder, quality
+from tests.speech import SENTENCE, at_ns, blocks, engine, hush, say, store
+
+LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+START_NS = 7_000_000_000
+SPAN_NS = 3_000_000_000
+HOP_NS = 500_000_000
+
+
+@pytest.fixture
+def encoder():
+    return VoiceEncoder(
+        activity=engine("voice-activity"),
+        embedding=engine("voice-encoder"),
+        head=Head.load(store().path("voice-head")).onto(LABELS),
+        arousal=Head.load(store().path("voice-arousal")),
+    )
+
+
+def windows(samples, *, span_ns=SPAN_NS, hop_ns=HOP_NS):
+    """The samples of each window, as they slide, and the instant of its end."""
+    for end_ns in range(samples[0].t_ns + hop_ns, samples[-1].end_ns + 1, hop_ns):
+        yield [sample for sample in samples if end_ns - span_ns < sample.end_ns <= end_ns], end_ns
+
+
+def scene(*, before=1.5, behind=4.0, noise=1.0):
+    """Silence, a sentence, silence."""
+    words = say(SENTENCE)
+    room = noise * hush(before + behind + len(words) / AUDIO_RATE_HZ)
+    first = round(before * AUDIO_RATE_HZ)
+    room[first : first + len(words)] += words
+    return room.astype(np.float32), at_ns(first, START_NS), at_ns(first + len(words), START_NS)
+
+
+def test_speech_is_evidence(encoder):
+    pcm, _, end_ns = scene(behind=0.5)
+    evidence = encoder.encode(blocks(pcm, start_ns=START_NS), at_ns(len(pcm), START_NS)).evidence
+    assert encoder.modality is evidence.modality is Modality.AUDIO
+    assert evidence.source == "microphone"
+    assert evidence.probs.shape == evidence.prior.shape == (len(LABELS),)
+    assert evidence.probs.sum() == pytest.approx(1)
+    assert evidence.prior.sum() == pytest.approx(1)
+    assert (evidence.probs > 0).all()
+    assert evidence.quality > 0.8
+    assert abs(evidence.t_ns - end_ns) < 150_000_000
+    assert 0 < evidence.dimensions["arousal"] < 1
+    assert (evidence.engine, dict(evidence.rivals)) == ("onnxruntime", {})
+
+
+def test_silence_and_noise_are_none(encoder):
+    rng = np.random.default_rng(1)
+    noise = (0.1 * rng.normal(size=3 * AUDIO_RATE_HZ)).astype(np.float32)
+    pcm = np.concatenate([np.zeros(3 * AUDIO_RATE_HZ, np.float32), noise, hush(3)])
+    readings = [encoder.encode(part, end_ns) for part, end_ns in windows(blocks(pcm, start_ns=START_NS))]
+    assert [reading for reading in readings if reading.evidence or reading.utterances] == []
+
+
+def test_no_samples_are_none(encoder):
+    assert encoder.encode([], START_NS).evidence is None
+
+
+def test_evidence_comes_and_goes_with_the_speech(encoder):
+    pcm, begin_ns, finish_ns = scene()
+    heard = {end_ns: encoder.encode(part, end_ns) for part, end_ns in windows(blocks(pcm, start_ns=START_NS))}
+    for end_ns, reading in heard.items():
+        if end_ns < begin_ns + 400_000_000 or end_ns > finish_ns + SPAN_NS:
+            assert reading.evidence is None, end_ns
+        if begin_ns + 1_500_000_000 < end_ns < finish_ns + 1_500_000_000:
+            assert reading.evidence is not None, end_ns
+            assert reading.evidence.t_ns <= end_ns
+    (utterance,) = (utterance for reading in heard.values() for utterance in reading.utterances)
+    assert abs(utterance.t_ns - begin_ns) < 150_000_000
+    assert abs(utterance.end_ns - finish_ns) < 150_000_000
+
+
+def test_overlapping_windows_cost_only_what_is_new(encoder):
+    pcm, _, finish_ns = scene()
+    stream = blocks(pcm, start_ns=START_NS)
+    after = []
+    for part, end_ns in windows(stream):
+        calls = encoder._embedding.calls
+        if encoder.encode(part, end_ns).evidence and end_ns > finish_ns + HOP_NS:
+            after.append(encoder._embedding.calls - calls)
+    assert len(after) > 2
+    assert sum(after) == 0, "no new speech, no new embedding"
+    heard = (end_ns - START_NS) * AUDIO_RATE_HZ // 1_000_000_000
+    assert encoder._activity.rows == heard // CHUNK, "each chunk goes through voice activity once"
+
+
+def test_evidence_that_is_not_renewed_keeps_its_instant(encoder):
+    pcm, _, finish_ns = scene()
+    evidence = [encoder.encode(part, end_ns).evidence for part, end_ns in windows(blocks(pcm, start_ns=START_NS))]
+    late = [item for item in evidence if item is not None and item.t_ns > finish_ns - 200_000_000]
+    assert len(late) > 2
+    assert len({item.t_ns for item in late}) == 1
+    assert len({item.probs.tobytes() for item in late}) == 1
+
+
+def test_too_little_speech_says_nothing(encoder):
+    pcm = np.concatenate([hush(1), say("Yes."), hush(1, seed=1)])
+    reading = encoder.encode(blocks(pcm), at_ns(len(pcm)))
+    assert reading.evidence is None
+
+
+def test_the_best_microphone_decides(encoder):
+    good, _, _ = scene(behind=0.5)
+    bad, _, _ = scene(behind=0.5, noise=30)
+    silent = hush(len(good) / AUDIO_RATE_HZ)
+    samples = blocks(bad, source="a-far") + blocks(good, source="b-near") + blocks(silent, source="c-off")
+    samples.sort(key=lambda sample: (sample.end_ns, sample.t_ns, sample.source))
+    reading = encoder.encode(samples, at_ns(len(good)))
+    assert reading.evidence.source == "b-near"
+    assert list(reading.evidence.rivals) == ["a-far"]
+    assert 0 < reading.evidence.rivals["a-far"] < reading.evidence.quality
+    assert encoder._embedding.calls == 1
+
+
+def test_loudness_changes_little(encoder):
+    pcm, _, _ = scene(behind=0.5)
+    loud = encoder.encode(blocks(pcm, source="loud"), at_ns(len(pcm))).evidence
+    soft = encoder.encode(blocks(pcm * np.float32(0.3), source="soft"), at_ns(len(pcm))).evidence
+    np.testing.assert_allclose(loud.probs, soft.probs, atol=0.1)
+    assert loud.dimensions["arousal"] == pytest.approx(soft.dimensions["arousal"], abs=0.1)
+
+
+def test_sound_that_is_not_finite_is_told_once(encoder, caplog):
+    pcm, _, _ = scene(behind=0.5)
+    stream = blocks(pcm, start_ns=START_NS)
+    for i in (5, 90, 95):
+        stream[i].payload.pcm[3] = np.nan
+    with caplog.at_level(logging.WARNING):
+        readings = [encoder.encode(part, end_ns) for part, end_ns in windows(stream)]
+    assert readings[-1].evidence is not None
+    assert np.isfinite(readings[-1].evidence.probs).all()
+    assert [record.getMessage() for record in caplog.records] == [
+        "microphone: sound with NaN or infinity in it, taken for silence (said once; look at its driver)"
+    ]
+
+
+def test_quality_falls_with_noise_clipping_and_shortness():
+    words = say(SENTENCE)
+    clean = quality(words, -60.0)
+    assert clean > 0.95
+    assert clean > quality(words, -28.0) > quality(words, -22.0) > quality(words, 0.0) == 0
+    assert quality(np.clip(20 * words, -1, 1), -60.0) < 0.1
+    assert quality(words[: AUDIO_RATE_HZ // 2], -60.0) == pytest.approx(clean / 2, abs=0.05)
+
+
+def test_it_opens_with_the_models_of_the_lock_file():
+    pcm, _, _ = scene(behind=0.5)
+    encoder = VoiceEncoder.open(store(), labels=("calm", "happy"), mapping={"neutral": "calm"}, backend="onnxruntime")
+    evidence = encoder.encode(blocks(pcm), at_ns(len(pcm))).evidence
+    assert evidence.probs.shape == (2,)
+    encoder.close()
+
+
+def test_the_heads_are_not_for_commercial_use():
+    models = store().models
+    assert not models["voice-head"].commercial
+    assert not models["voice-arousal"].commercial
+    assert HIGH in Head.load(store().path("voice-arousal")).labels
+
+
+def vowel(pitch_hz, *, brightness):
+    """Harmonics of `pitch_hz` whose power falls with frequency, the less the brighter."""
+    t = np.arange(AUDIO_RATE_HZ) / AUDIO_RATE_HZ
+    harmonics = range(1, int(7000 / pitch_hz))
+    return (0.1 * sum(np.sin(2 * np.pi * pitch_hz * n * t) / n ** (2 / brightness) for n in harmonics)).astype("f")
+
+
+@pytest.mark.parametrize("pitch_hz", [75, 110, 160, 220, 400])
+def test_pitch(pitch_hz):
+    found = measure(vowel(pitch_hz, brightness=2))
+    assert 100 * 2**found.pitch == pytest.approx(pitch_hz, rel=0.02)
+    assert found.voiced == 1
+
+
+def test_a_brighter_voice_has_a_flatter_spectrum():
+    assert measure(vowel(150, brightness=2)).tilt > measure(vowel(150, brightness=1)).tilt + 0.5
+
+
+def test_prosody_of_what_has_no_pitch():
+    silence, noise = measure(np.zeros(8000, np.float32)), measure(hush(1))
+    assert (silence.voiced, silence.pitch, silence.level_db) == (0, 0, -100)
+    assert noise.voiced < 0.1
+    assert noise.level_db == pytest.approx(-60, abs=1)
+    with pytest.raises(ValueError, match="needs at least 640"):
+        measure(np.zeros(639, np.float32))
