@@ -5,6 +5,7 @@ import csv
 import cv2
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from engines.detector import Face
 from engines.head import Head
@@ -12,6 +13,13 @@ from engines.training.face import LABELS, OPINION, TRUST, fit_head, main
 from engines.training.linear import ece, fit
 from engines.training.scenes import HEIGHT, SIZES, WIDTH, Scene, make_scenes
 from tests.faces import portrait, store
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The matrices here are small: threads would only wait for one another."""
+    with threadpool_limits(1):
+        yield
 
 
 def folder_of(path, *, each):
@@ -73,7 +81,7 @@ def examples(n, d, *, seed=0):
 
 
 def test_copies_of_the_opinion_fold_into_one():
-    x, y, people = examples(600, 12)
+    x, y, people = examples(250, 9)
     head = fit_head(x, y, people)
     copies = np.concatenate([x] + [x[:, -OPINION:]] * (TRUST - 1), axis=1)
     settings = {"class_weight": "balanced", "c": (1e-4, 3e-4), "folds": 3, "natural": True}
@@ -82,8 +90,8 @@ def test_copies_of_the_opinion_fold_into_one():
 
 
 def test_natural_calibration_holds_on_data_as_it_comes():
-    x, y, people = examples(1500, 8)
-    test, truth, _ = examples(1500, 8)
+    x, y, people = examples(700, 8)
+    test, truth, _ = examples(700, 8)
     settings = {"labels": LABELS, "groups": people, "class_weight": "balanced", "c": 1e-3}
     weighted, natural = (fit(x, y, natural=mode, **settings).posterior(test) for mode in (False, True))
     assert ece(truth, natural) < ece(truth, weighted)
