@@ -22,7 +22,7 @@ import numpy as np
 
 from agent.types import U8
 from engines import open_engine
-from engines.detector import Detector, Face, FaceFinder
+from engines.detector import MIN_SCORE, Detector, Face, FaceFinder
 from engines.face import open_finder
 from engines.models import ModelStore
 
@@ -62,12 +62,15 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m engines.training.scenes", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv")
     parser.add_argument("--scenes", type=int, default=100, help="of each size")
+    parser.add_argument("--min-score", type=float, default=MIN_SCORE, help="not for the deployed detectors")
     args = parser.parse_args(argv)
     sets = make_scenes(args.data, args.scenes)
     store = ModelStore()
     store.fetch(list(NETWORKS))
     finders: dict[str, FaceFinder] = {
-        f"{name}, border {border:.0%}": Detector(open_engine(store.path(name), "onnxruntime"), border=border)
+        f"{name}, border {border:.0%}": Detector(
+            open_engine(store.path(name), "onnxruntime"), border=border, min_score=args.min_score
+        )
         for name, borders in NETWORKS.items()
         for border in borders
     }
