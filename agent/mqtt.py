@@ -157,6 +157,7 @@ class Publisher:
                     await self._serve(client)
             except aiomqtt.MqttError as error:
                 problem = error
+            _heed_cancellation()
             self._metrics.count("mqtt.connections_lost" if connected else "mqtt.connections_failed")
             unreachable = str(problem).startswith("[Errno")  # aiomqtt keeps no more than the text of an OSError
             if not (connected or unreachable or self.address.embedded):
@@ -176,6 +177,7 @@ class Publisher:
             if self._on_text:
                 await client.subscribe(f"{self._root}/text/in", qos=1)
             await client.publish(availability, b"online", qos=1, retain=True)
+            _heed_cancellation()
             await _either(self._send(client), self._receive(client))
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError, TimeoutError):  # the will says the same
@@ -233,12 +235,20 @@ async def _either(*jobs: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+        while alive := [task for task in tasks if not task.done()]:
+            for task in alive:
+                task.cancel()  # more than once if need be, see _heed_cancellation
+            await asyncio.wait(alive, timeout=0.1)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+def _heed_cancellation() -> None:
+    """Raise a cancellation that got lost: `asyncio.wait_for`, by which aiomqtt waits, may swallow it in Python 3.11."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _properties(message: Message) -> Properties:

@@ -143,6 +143,18 @@ async def test_a_stop_leaves_offline_behind(broker: str) -> None:
     assert (message.payload, message.retain) == (b"offline", True)
 
 
+async def test_a_stop_at_any_moment_is_heeded(broker: str) -> None:
+    for turns in range(0, 400, 7):
+        p = publisher(broker)
+        task = asyncio.create_task(p.run())
+        for turn in range(turns):
+            p.decision(decision(turn))
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled(), f"after {turns} turns of the loop"
+
+
 async def test_after_the_broker_lost_its_memory_everything_retained_is_there_again(tmp_path: Path) -> None:
     port = free_port()
     p = publisher(f"mqtt://127.0.0.1:{port}")
