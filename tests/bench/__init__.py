@@ -1,1 +1,1 @@
-"""Figures, not tests: ``make bench`` or ``python -m tests.bench [window|pipeline|process]``."""
+"""Figures, not tests: ``make bench`` or ``python -m tests.bench [window|pipeline|process|encoders]``."""

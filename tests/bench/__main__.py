@@ -4,9 +4,9 @@ import os
 import platform
 import sys
 
-from tests.bench import pipeline, process, window
+from tests.bench import encoders, pipeline, process, window
 
-BENCHES = {"window": window.main, "pipeline": pipeline.main, "process": process.main}
+BENCHES = {"window": window.main, "pipeline": pipeline.main, "process": process.main, "encoders": encoders.main}
 
 
 def main() -> None:
