@@ -41,7 +41,7 @@ def portrait() -> U8:
     """(512, 512, 3) BGR: one smiling face, 105 pixels wide, eyes level."""
     picture = cv2.imread(str(PORTRAIT))
     assert picture is not None
-    return picture
+    return np.asarray(picture, np.uint8)
 
 
 def scene(*, face_px: int, width: int = 640, height: int = 480) -> U8:

@@ -1,11 +1,16 @@
 import math
 import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
 
+from agent.types import F64
+from engines import Array, Engine
 from engines.convert.ctranslate2 import FormatError, convert, read
 from tests.data.make_reference_whisper import STEP, spectrogram
 from tests.speech import engine, store
@@ -14,13 +19,16 @@ from tests.whisper_reference import reference
 START, NO_TIMESTAMPS, NO_SPEECH, END = 50257, 50362, 50361, 50256
 WIDTH, HEADS, MELS, VOCABULARY = 12, 2, 80, 30
 
+Weights = dict[str, Array]
+Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
 
-def test_the_encoder_is_ctranslate2s():
+
+def test_the_encoder_is_ctranslate2s() -> None:
     states = engine("speech-encoder").infer({"mel": spectrogram()})["states"]
     np.testing.assert_allclose(states[0, ::16, ::5], reference()["states"], atol=1e-3)
 
 
-def test_the_lower_layers_are_ctranslate2s():
+def test_the_lower_layers_are_ctranslate2s() -> None:
     """CTranslate2 normalises what its last layer puts out; so does this, before it compares."""
     path = store().path("voice-encoder")
     model = onnx.load(path)
@@ -36,7 +44,7 @@ def test_the_lower_layers_are_ctranslate2s():
     np.testing.assert_allclose(embedding[0], np.concatenate([states[0].mean(0), states[0].std(0)]), atol=1e-4)
 
 
-def test_the_decoder_is_ctranslate2s_but_for_its_int8():
+def test_the_decoder_is_ctranslate2s_but_for_its_int8() -> None:
     logits = teacher_forced(engine("speech-decoder"), "speech-encoder", [START, NO_TIMESTAMPS, *reference()["tokens"]])
     assert softmax(logits[0])[NO_SPEECH] == pytest.approx(float(reference()["no_speech"]), abs=0.05)
     for ours, theirs, token in zip(logits[1:-1], reference()["logits"], reference()["tokens"], strict=True):
@@ -45,14 +53,14 @@ def test_the_decoder_is_ctranslate2s_but_for_its_int8():
         assert ours.argmax() == token
 
 
-def teacher_forced(decoder, encoder, tokens):
+def teacher_forced(decoder: Engine, encoder: str, tokens: Sequence[int]) -> list[Array]:
     """The logits after each of `tokens`, one token at a time."""
     encoded = engine(encoder).infer({"mel": spectrogram()})
     cross = {name: encoded[name] for name in ("cross_keys", "cross_values")}
     return walk(decoder.infer, cross, tokens)
 
 
-def walk(infer, cross, tokens):
+def walk(infer: Infer, cross: Mapping[str, Array], tokens: Sequence[int]) -> list[Array]:
     layers, heads, _, width = cross["cross_keys"].shape
     keys = values = np.zeros((layers, heads, 0, width), np.float32)
     logits = []
@@ -69,25 +77,25 @@ LAYERS = 3
 
 
 @pytest.fixture(scope="module")
-def weights():
+def weights() -> Weights:
     rng = np.random.default_rng(5)
 
-    def matrix(*shape):
-        return (rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float16)
+    def matrix(*shape: int) -> npt.NDArray[np.float16]:
+        return np.asarray(rng.normal(size=shape) / np.sqrt(shape[-1]), np.float16)
 
-    def linear(scope, n_out, n_in):
+    def linear(scope: str, n_out: int, n_in: int) -> Weights:
         return {f"{scope}/weight": matrix(n_out, n_in), f"{scope}/bias": matrix(n_out)}
 
-    def norm(scope):
+    def norm(scope: str) -> Weights:
         return {f"{scope}/gamma": 1 + matrix(WIDTH), f"{scope}/beta": matrix(WIDTH)}
 
-    def attention(scope, *sizes):
+    def attention(scope: str, *sizes: int) -> Weights:
         made = norm(f"{scope}/layer_norm")
         for i, size in enumerate(sizes):
             made |= linear(f"{scope}/linear_{i}", size * WIDTH, WIDTH)
         return made
 
-    def ffn(scope):
+    def ffn(scope: str) -> Weights:
         scope = f"{scope}/ffn"
         widen, narrow = linear(f"{scope}/linear_0", 4 * WIDTH, WIDTH), linear(f"{scope}/linear_1", WIDTH, 4 * WIDTH)
         return norm(f"{scope}/layer_norm") | widen | narrow
@@ -105,8 +113,15 @@ def weights():
     return made
 
 
-def write(path, variables, *, spec="WhisperSpec", version=6, aliases=()):
-    def text(name):
+def write(
+    path: Path,
+    variables: Weights,
+    *,
+    spec: str = "WhisperSpec",
+    version: int = 6,
+    aliases: Sequence[tuple[str, str]] = (),
+) -> Path:
+    def text(name: str) -> bytes:
         return struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
 
     parts = [struct.pack("<I", version), text(spec), struct.pack("<II", 3, len(variables))]
@@ -120,12 +135,12 @@ def write(path, variables, *, spec="WhisperSpec", version=6, aliases=()):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory, weights):
+def tiny(tmp_path_factory: pytest.TempPathFactory, weights: Weights) -> Path:
     aliases = [("decoder/projection/weight", "decoder/embeddings/weight")]
     return write(tmp_path_factory.mktemp("tiny") / "model.bin", weights, aliases=aliases)
 
 
-def run(source, folder, **options):
+def run(source: Path, folder: Path, **options: object) -> Infer:
     """The graph that `options` ask for, as a function of its feeds."""
     convert([source], folder / "model.onnx", options=options)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
@@ -133,36 +148,36 @@ def run(source, folder, **options):
     return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
 
 
-def softmax(x):
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+def softmax(x: Array) -> Array:
+    e: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
 class Plain:
     """The decoder over all tokens at once, with a causal mask, in float64."""
 
-    def __init__(self, weights):
+    def __init__(self, weights: Weights) -> None:
         self.weights = {name: array.astype(np.float64) for name, array in weights.items()}
 
-    def linear(self, x, scope):
+    def linear(self, x: F64, scope: str) -> F64:
         return x @ self.weights[f"{scope}/weight"].T + self.weights[f"{scope}/bias"]
 
-    def norm(self, x, scope):
+    def norm(self, x: F64, scope: str) -> F64:
         x = x - x.mean(axis=1, keepdims=True)
         x = x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + 1e-5)
         return x * self.weights[f"{scope}/gamma"] + self.weights[f"{scope}/beta"]
 
-    def attend(self, q, k, v, *, causal):
+    def attend(self, q: F64, k: F64, v: F64, *, causal: bool) -> F64:
         heads = []
         for q, k, v in zip(*(np.split(x, HEADS, axis=1) for x in (q, k, v)), strict=True):  # noqa: B020
             scores = q @ k.T / np.sqrt(q.shape[1])
             heads.append(softmax(np.where(np.tri(len(q)), scores, -np.inf) if causal else scores) @ v)
         return np.concatenate(heads, axis=1)
 
-    def gelu(self, x):
-        return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    def gelu(self, x: F64) -> F64:
+        return np.asarray(x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))))
 
-    def __call__(self, tokens, states):
+    def __call__(self, tokens: Sequence[int], states: F64) -> F64:
         embeddings = self.weights["decoder/embeddings/weight"]
         x = embeddings[tokens] + self.weights["decoder/position_encodings/encodings"][: len(tokens)]
         for i in range(LAYERS):
@@ -179,7 +194,9 @@ class Plain:
 
 
 @pytest.mark.parametrize(("form", "tolerance"), [("float32", 1e-4), ("int8", 0.3)])
-def test_a_remembered_past_is_as_good_as_the_whole(tmp_path, tiny, weights, form, tolerance):
+def test_a_remembered_past_is_as_good_as_the_whole(
+    tmp_path: Path, tiny: Path, weights: Weights, form: str, tolerance: float
+) -> None:
     mel = np.random.default_rng(6).normal(size=(1, MELS, 31)).astype(np.float32)
     encoded = run(tiny, tmp_path, graph="encoder")({"mel": mel})
     cross = {name: encoded[name] for name in ("cross_keys", "cross_values")}
@@ -189,7 +206,7 @@ def test_a_remembered_past_is_as_good_as_the_whole(tmp_path, tiny, weights, form
     np.testing.assert_allclose(logits, expected, atol=tolerance)
 
 
-def test_embeddings_of_a_batch_and_of_any_length(tmp_path, tiny):
+def test_embeddings_of_a_batch_and_of_any_length(tmp_path: Path, tiny: Path) -> None:
     embed = run(tiny, tmp_path, graph="embedding", layers=1)
     mel = np.random.default_rng(7).normal(size=(3, MELS, 40)).astype(np.float32)
     together = embed({"mel": mel})["embedding"]
@@ -200,7 +217,7 @@ def test_embeddings_of_a_batch_and_of_any_length(tmp_path, tiny):
 
 @pytest.mark.parametrize("form", ["float32", "int8"])
 @pytest.mark.parametrize("graph", ["embedding", "encoder", "decoder"])
-def test_the_same_bytes_each_time(tmp_path, tiny, graph, form):
+def test_the_same_bytes_each_time(tmp_path: Path, tiny: Path, graph: str, form: str) -> None:
     for name in ("a", "b"):
         convert([tiny], tmp_path / name, options={"graph": graph, "weights": form})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -209,19 +226,19 @@ def test_the_same_bytes_each_time(tmp_path, tiny, graph, form):
     assert not any(attribute.name == "auto_pad" for node in model.graph.node for attribute in node.attribute)
 
 
-def test_words_are_embedded_and_chosen_by_one_matrix(tmp_path, tiny):
+def test_words_are_embedded_and_chosen_by_one_matrix(tmp_path: Path, tiny: Path) -> None:
     convert([tiny], tmp_path / "decoder.onnx", options={"graph": "decoder"})
     graph = onnx.load(tmp_path / "decoder.onnx").graph
     assert sum(VOCABULARY in initializer.dims for initializer in graph.initializer) == 1
 
 
-def test_aliases_name_the_same_array(tiny):
+def test_aliases_name_the_same_array(tiny: Path) -> None:
     variables = read(tiny).variables
     assert variables["decoder/projection/weight"] is variables["decoder/embeddings/weight"]
     assert variables["encoder/conv1/weight"].dtype == np.float32
 
 
-def test_files_that_cannot_be_read(tmp_path, tiny, weights):
+def test_files_that_cannot_be_read(tmp_path: Path, tiny: Path, weights: Weights) -> None:
     broken = tmp_path / "broken.bin"
     broken.write_bytes(tiny.read_bytes()[:-400])
     with pytest.raises(FormatError, match="broken off or not a CTranslate2 model"):
@@ -236,6 +253,6 @@ def test_files_that_cannot_be_read(tmp_path, tiny, weights):
 
 
 @pytest.mark.parametrize("options", [{"graph": "head"}, {"graph": "encoder", "weights": "int4"}, {"grahp": "encoder"}])
-def test_options_that_are_not_known(tmp_path, tiny, options):
+def test_options_that_are_not_known(tmp_path: Path, tiny: Path, options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"not known|is not a valid"):
         convert([tiny], tmp_path / "model.onnx", options=options)

@@ -15,13 +15,13 @@ from tests.data.make_reference_face import STEP, noise
 from tests.faces import engine, reference, store
 
 
-def test_the_network_computes_what_keras_computes():
+def test_the_network_computes_what_keras_computes() -> None:
     found = engine("face-encoder").infer({"input_1": noise(64, 1).transpose(0, 3, 1, 2)})
     np.testing.assert_allclose(found["probs"], reference()["probs"], atol=1e-5)
     np.testing.assert_allclose(found["features"][:, ::STEP], reference()["features"], atol=1e-4)
 
 
-def test_pads_are_explicit_and_the_batch_is_free():
+def test_pads_are_explicit_and_the_batch_is_free() -> None:
     model = onnx.load(store().path("face-encoder"))
     for node in model.graph.node:
         attributes = {attribute.name for attribute in node.attribute}
@@ -31,7 +31,7 @@ def test_pads_are_explicit_and_the_batch_is_free():
         assert tensor.type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
-def test_features_are_means_over_a_grid(tmp_path):
+def test_features_are_means_over_a_grid(tmp_path: Path) -> None:
     kernel = np.random.default_rng(0).normal(size=(1, 1, 1, 3)).astype(np.float32)
     source = tiny(tmp_path / "tiny.hdf5", kernel)
     convert([source], tmp_path / "tiny.onnx", options={"features": {"conv": 2}})
@@ -44,29 +44,29 @@ def test_features_are_means_over_a_grid(tmp_path):
 
 
 @pytest.mark.parametrize("features", [{"conv": 3}, {"nothing": 1}, {"pooled": 1}, {"conv": 0}])
-def test_features_that_cannot_be_pooled_are_refused(tmp_path, features):
+def test_features_that_cannot_be_pooled_are_refused(tmp_path: Path, features: dict[str, int]) -> None:
     with pytest.raises(ConversionError, match=f"cannot pool {next(iter(features))}"):
         convert([tiny(tmp_path / "tiny.hdf5")], tmp_path / "out.onnx", options={"features": features})
 
 
-def test_an_unknown_layer_is_named(tmp_path):
+def test_an_unknown_layer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"LSTM \(the layer memory\)"):
         convert([tiny(tmp_path / "tiny.hdf5", last="LSTM")], tmp_path / "out.onnx", options={})
 
 
-def test_an_unknown_activation_is_named(tmp_path):
+def test_an_unknown_activation_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="the layer conv: the activation swish"):
         convert([tiny(tmp_path / "tiny.hdf5", activation="swish")], tmp_path / "out.onnx", options={})
 
 
-def test_weights_without_layers_are_refused(tmp_path):
+def test_weights_without_layers_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "weights.hdf5", "w") as file:
         file.create_group("model_weights")
     with pytest.raises(ConversionError, match="has no model_config"):
         convert([tmp_path / "weights.hdf5"], tmp_path / "out.onnx", options={})
 
 
-def test_what_is_no_hdf5_file_is_refused(tmp_path):
+def test_what_is_no_hdf5_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.hdf5").write_bytes(b"<html>not found</html>")
     with pytest.raises(ConversionError, match=r"model\.hdf5: not an HDF5 file"):
         convert([tmp_path / "model.hdf5"], tmp_path / "out.onnx", options={})

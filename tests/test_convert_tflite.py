@@ -16,16 +16,18 @@ from tests.faces import engine, reference, store
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_detector_computes_what_litert_computes(name):
+def test_a_detector_computes_what_litert_computes(name: str) -> None:
     detector = engine(name)
-    found = detector.infer({"input": noise(detector.inputs[0].shape[1], 3)})
+    side = detector.inputs[0].shape[1]
+    assert isinstance(side, int)
+    found = detector.infer({"input": noise(side, 3)})
     by_width = {array.shape[-1]: array[:, ::STEP] for array in found.values()}
     np.testing.assert_allclose(by_width[16], reference()[f"{name}/regressors"], atol=1e-3)
     np.testing.assert_allclose(by_width[1], reference()[f"{name}/logits"], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_what_comes_out_is_plain_for_tensorrt(name):
+def test_what_comes_out_is_plain_for_tensorrt(name: str) -> None:
     model = onnx.load(store().path(name))
     kinds = Counter(node.op_type for node in model.graph.node)
     assert set(kinds) <= {
@@ -64,32 +66,32 @@ def test_what_comes_out_is_plain_for_tensorrt(name):
         (4, 2, 2, [0, 0]),
     ],
 )
-def test_same_padding_is_tensorflows(size, kernel, stride, pads):
+def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int, pads: list[int]) -> None:
     assert same_pads([size], [kernel], [stride]) == pads
 
 
-def test_the_same_file_gives_the_same_bytes(tmp_path):
+def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     source = tiny(tmp_path / "tiny.tflite")
     for name in ("a.onnx", "b.onnx"):
         convert([source], tmp_path / name, options={})
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_an_unknown_operator_is_named_with_its_tensor(tmp_path):
+def test_an_unknown_operator_is_named_with_its_tensor(tmp_path: Path) -> None:
     source = tiny(tmp_path / "tiny.tflite", operator=tflite.BuiltinOperator.L2_NORMALIZATION)
     with pytest.raises(ConversionError, match=r"L2_NORMALIZATION \(it makes the tensor result\)"):
         convert([source], tmp_path / "out.onnx", options={})
     assert not (tmp_path / "out.onnx").exists()
 
 
-def test_what_is_no_tflite_file_is_refused(tmp_path):
+def test_what_is_no_tflite_file_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "face.tflite"
     source.write_bytes(b"PK\x03\x04 a zip, say")
     with pytest.raises(ConversionError, match=r"face\.tflite: not a TFLite file"):
         convert([source], tmp_path / "out.onnx", options={})
 
 
-def test_options_are_refused(tmp_path):
+def test_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="no options"):
         convert([tiny(tmp_path / "tiny.tflite")], tmp_path / "out.onnx", options={"layout": "NCHW"})
 

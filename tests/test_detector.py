@@ -1,17 +1,20 @@
 """BlazeFace as deployed: near, far, rolled, at the edge, many at once; and its parts."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import pytest
 
+from agent.types import U8
 from engines import EngineError
-from engines.detector import MIN_SCORE, Detector, merge
+from engines.detector import MIN_SCORE, Detector, FaceFinder, merge
 from engines.face import FAR_BORDER, near_then_far, open_finder
 from tests.faces import EYES, engine, portrait, scene, store
 
 
 @pytest.fixture(scope="module")
-def finder():
+def finder() -> Iterator[FaceFinder]:
     finder = open_finder(store(), backend="onnxruntime")
     yield finder
     finder.close()
@@ -20,7 +23,7 @@ def finder():
 @pytest.mark.parametrize(
     ("name", "border"), [("face-detector-near", 0.0), ("face-detector-far", FAR_BORDER), ("face-detector-middle", 0.0)]
 )
-def test_each_network_finds_the_face_of_the_portrait(name, border):
+def test_each_network_finds_the_face_of_the_portrait(name: str, border: float) -> None:
     (face,) = Detector(engine(name), border=border).detect([portrait()])[0]
     assert MIN_SCORE <= face.score <= 1
     np.testing.assert_allclose(face.points[:2], EYES, atol=9)
@@ -32,18 +35,18 @@ def test_each_network_finds_the_face_of_the_portrait(name, border):
 
 
 @pytest.mark.parametrize("face_px", [460, 300, 200, 120, 80, 48])
-def test_near_and_far_faces_are_found(finder, face_px):
+def test_near_and_far_faces_are_found(finder: FaceFinder, face_px: int) -> None:
     (face,) = finder.detect([scene(face_px=face_px)])[0]
     assert face.width == pytest.approx(face_px, rel=0.25)
 
 
-def test_a_face_that_fills_the_frame_is_found(finder):
+def test_a_face_that_fills_the_frame_is_found(finder: FaceFinder) -> None:
     (face,) = finder.detect([portrait()[75:185, 170:285].copy()])[0]
     np.testing.assert_allclose(face.points[:2], EYES - [170, 75], atol=9)
 
 
 @pytest.mark.parametrize("angle", [-30, 30])
-def test_a_rolled_face_is_found_with_its_roll(finder, angle):
+def test_a_rolled_face_is_found_with_its_roll(finder: FaceFinder, angle: int) -> None:
     turn = cv2.getRotationMatrix2D((225, 120), angle, 1.0)
     (face,) = finder.detect([cv2.warpAffine(portrait(), turn, (512, 512))])[0]
     x, y = face.points[1] - face.points[0]
@@ -51,7 +54,7 @@ def test_a_rolled_face_is_found_with_its_roll(finder, angle):
 
 
 @pytest.mark.parametrize("shape", [(1080, 1920), (480, 640), (640, 480), (200, 1000)])
-def test_places_do_not_depend_on_the_shape_of_the_frame(finder, shape):
+def test_places_do_not_depend_on_the_shape_of_the_frame(finder: FaceFinder, shape: tuple[int, int]) -> None:
     frame = np.full((*shape, 3), 90, np.uint8)
     side = min(shape)
     frame[:side, -side:] = cv2.resize(portrait(), (side, side), interpolation=cv2.INTER_AREA)
@@ -61,22 +64,22 @@ def test_places_do_not_depend_on_the_shape_of_the_frame(finder, shape):
 
 
 @pytest.mark.parametrize("frame", [np.zeros((480, 640, 3), np.uint8), np.full((1, 1, 3), 200, np.uint8)])
-def test_where_there_is_no_face_none_is_found(finder, frame):
+def test_where_there_is_no_face_none_is_found(finder: FaceFinder, frame: U8) -> None:
     assert finder.detect([frame]) == [[]]
 
 
-def test_noise_is_no_face(finder):
+def test_noise_is_no_face(finder: FaceFinder) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     assert finder.detect([noise]) == [[]]
 
 
-def test_two_faces_are_two(finder):
+def test_two_faces_are_two(finder: FaceFinder) -> None:
     frame = np.concatenate([portrait()[:, :400], portrait()[:, :400]], axis=1)
     faces = finder.detect([frame])[0]
     assert sorted(round(face.box[0] / 400) for face in faces) == [0, 1]
 
 
-def test_a_batch_gives_what_each_frame_gives_alone(finder):
+def test_a_batch_gives_what_each_frame_gives_alone(finder: FaceFinder) -> None:
     frames = [portrait(), np.zeros((100, 200, 3), np.uint8), scene(face_px=80), scene(face_px=300)]
     for frame, together in zip(frames, finder.detect(frames), strict=True):
         alone = finder.detect([frame])[0]
@@ -87,7 +90,7 @@ def test_a_batch_gives_what_each_frame_gives_alone(finder):
     assert finder.detect([]) == []
 
 
-def test_the_far_detector_sees_only_frames_without_a_near_face():
+def test_the_far_detector_sees_only_frames_without_a_near_face() -> None:
     near, far = engine("face-detector-near"), engine("face-detector-far")
     finder = near_then_far(near, far)
     finder.detect([scene(face_px=300)] * 2)
@@ -97,24 +100,24 @@ def test_the_far_detector_sees_only_frames_without_a_near_face():
     assert [len(faces) for faces in found] == [1, 1, 0]
 
 
-def test_a_face_too_small_for_the_near_detector_is_left_to_the_far_one():
+def test_a_face_too_small_for_the_near_detector_is_left_to_the_far_one() -> None:
     near = engine("face-detector-near")
     assert len(Detector(near, border=0.25).detect([scene(face_px=200)])[0]) == 1
     assert Detector(near, border=0.25, least=0.5).detect([scene(face_px=200)]) == [[]]
 
 
-def test_a_frame_is_not_written_to(finder):
+def test_a_frame_is_not_written_to(finder: FaceFinder) -> None:
     frame = portrait()
     frame.flags.writeable = False
     assert len(finder.detect([frame])[0]) == 1
 
 
-def test_a_network_of_another_kind_is_refused():
+def test_a_network_of_another_kind_is_refused() -> None:
     with pytest.raises(EngineError, match="a face detector takes"):
         Detector(engine("face-encoder"))
 
 
-def test_overlapping_faces_become_one_weighted_by_score():
+def test_overlapping_faces_become_one_weighted_by_score() -> None:
     def square(left: float) -> np.ndarray:
         return np.array([[left, 0], [left + 10, 10], *[[left + 5, 5]] * 6], np.float32)
 
@@ -124,7 +127,7 @@ def test_overlapping_faces_become_one_weighted_by_score():
     np.testing.assert_allclose(merged[1][0], square(2 * 0.6 / 1.5), rtol=1e-5)
 
 
-def test_faces_that_hardly_overlap_stay_two():
+def test_faces_that_hardly_overlap_stay_two() -> None:
     one = np.array([[0, 0], [10, 10], *[[5, 5]] * 6], np.float32)
     faces = np.stack([one, one + np.array([6, 0], np.float32)])  # intersection over union 0.25
     assert len(merge(faces, np.array([0.9, 0.8], np.float32))) == 2

