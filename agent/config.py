@@ -6,7 +6,6 @@ nearest known name. Durations, sizes and rates are strings with a unit; in here 
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import tomllib
@@ -17,10 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -28,8 +25,8 @@ from pydantic import (
 
 from agent import faults
 from agent.clock import MS, SECOND
-from agent.durations import parse_duration, parse_rate, parse_size
 from agent.fusion import RULES
+from agent.scalars import Count, Duration, DurationOrZero, Level, Rate, Secret, Share, Size
 from agent.types import Modality
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -44,46 +41,10 @@ class ConfigError(Exception):
         super().__init__("\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)]))
 
 
-def _positive(ns: int) -> int:
-    if ns <= 0:
-        raise ValueError("must be above 0")
-    return ns
-
-
-def _topic_level(text: str) -> str:
-    if not text or re.search(r"[/+#\0\s]", text):
-        raise ValueError(f"must be one level of an MQTT topic: no /, +, #, white space; found {text!r}")
-    return text
-
-
 def _rule(name: str) -> str:
     if name not in RULES:
         raise ValueError(f"found {name!r}; must be one of {', '.join(RULES)}")
     return name
-
-
-def _secret(text: object) -> object:
-    """``${NAME}`` from the environment, or the content of a file; never the secret itself."""
-    if not isinstance(text, str):
-        return text
-    if match := re.fullmatch(r"\$\{(\w+)\}", text):
-        if match[1] not in os.environ:
-            raise ValueError(f"the environment has no variable {match[1]}; set it before the start")
-        return os.environ[match[1]]
-    path = Path(text).expanduser()
-    if not path.is_absolute() or not path.is_file():
-        raise ValueError("a secret is not written here: give ${NAME} (from the environment) or a file's absolute path")
-    return path.read_text(encoding="utf-8").rstrip("\n")
-
-
-Duration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive)]
-DurationOrZero = Annotated[int, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive)]
-Count = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Level = Annotated[str, AfterValidator(_topic_level)]
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 
 
 class Table(BaseModel):
