@@ -34,7 +34,7 @@ log = logging.getLogger("launch")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     args = _parser().parse_args(argv)
-    _log_to(Console(stderr=True), args.log_level)
+    _log_to(out if out.is_terminal else None, args.log_level)
     try:
         config = load(args.config, args.set)
         code: int = args.verb(config, args)
@@ -261,12 +261,12 @@ def _speed(text: str) -> float | None:
     return factor
 
 
-def _log_to(console: Console, level: str) -> None:
-    """Log lines with colours on a terminal, plain ones for a service manager or a file."""
+def _log_to(terminal: Console | None, level: str) -> None:
+    """Log lines above the live table on a terminal; elsewhere plain ones on stderr, for a service manager or a file."""
     handler: logging.Handler = logging.StreamHandler()
     layout = "%(asctime)s %(levelname)s %(message)s"
-    if console.is_terminal:
-        handler, layout = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
+    if terminal:
+        handler, layout = RichHandler(console=terminal, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
     logging.basicConfig(level=level, format=layout, handlers=[handler])
 
 

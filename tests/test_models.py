@@ -283,7 +283,8 @@ def test_unknown_names_and_converters(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ModelError, match="no converter 'alchemy'"):
         models.fetch()
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "engines.convert.tflite", raising=False)
+    for module in ("engines.convert.tflite", "engines.convert.graph"):  # as if nobody had imported them before
+        monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ModelError, match=r"needs the package onnx; run: pip install -e '\.\[models\]'"):
         store(tmp_path, entry("a", "file:source.bin", WEIGHTS, converter="tflite")).fetch()
 

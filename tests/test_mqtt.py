@@ -60,13 +60,16 @@ async def running(p: Publisher) -> AsyncIterator[asyncio.Task[None]]:
             task.result()
 
 
+RETAINED = ("availability", "state", "modality/+")
+
+
 async def collect(
-    port: int, count: int, *, protocol: aiomqtt.ProtocolVersion, topic: str = "attune/#", distinct: bool = True
+    port: int, count: int, *topics: str, protocol: aiomqtt.ProtocolVersion, distinct: bool = True
 ) -> list[aiomqtt.Message]:
     """The first messages that a subscriber sees; if `distinct`, the newest of each topic, once there are `count`."""
     found: dict[object, aiomqtt.Message] = {}
     async with asyncio.timeout(20), aiomqtt.Client("127.0.0.1", port, protocol=protocol) as client:
-        await client.subscribe(topic, qos=1)
+        await client.subscribe([(f"attune/kiosk-1/{topic}", 1) for topic in topics])
         async for message in client.messages:
             found[str(message.topic) if distinct else len(found)] = message
             if len(found) == count:
@@ -94,12 +97,12 @@ async def test_the_contract_of_topics_payloads_and_retention(broker: str) -> Non
     p = publisher(broker)
     port = p.address.port
     async with running(p):
-        live = asyncio.create_task(collect(port, 1, protocol=version_of(broker), topic="attune/kiosk-1/decision"))
+        live = asyncio.create_task(collect(port, 1, "decision", protocol=version_of(broker)))
         p.modality(Modality.AUDIO, {"state": "missing", "reason": "late"})
         while not live.done():
             p.decision(decision(0))
             await asyncio.wait([live], timeout=0.05)
-        kept = await collect(port, 3, protocol=version_of(broker))
+        kept = await collect(port, 3, *RETAINED, protocol=version_of(broker))
     by_topic = {str(message.topic): message for message in kept}
     assert by_topic["attune/kiosk-1/availability"].payload == b"online"
     assert json.loads(by_topic["attune/kiosk-1/modality/audio"].payload) == {"state": "missing", "reason": "late"}
@@ -126,7 +129,7 @@ async def test_mqtt_5_state_expires_and_says_what_it_is(tmp_path: Path) -> None:
         p = publisher(f"mqtt://127.0.0.1:{port}", stale_after="90 s")
         async with running(p):
             p.decision(decision(0, label=None))
-            (state,) = await collect(port, 1, protocol=aiomqtt.ProtocolVersion.V5, topic="attune/kiosk-1/state")
+            (state,) = await collect(port, 1, "state", protocol=aiomqtt.ProtocolVersion.V5)
     assert state.properties is not None
     said = state.properties.json()  # type: ignore[no-untyped-call]
     assert said["ContentType"] == "application/json"
@@ -138,8 +141,8 @@ async def test_mqtt_5_state_expires_and_says_what_it_is(tmp_path: Path) -> None:
 async def test_a_stop_leaves_offline_behind(broker: str) -> None:
     p = publisher(broker)
     async with running(p):
-        await collect(p.address.port, 1, protocol=version_of(broker), topic="attune/kiosk-1/availability")
-    (message,) = await collect(p.address.port, 1, protocol=version_of(broker), topic="attune/kiosk-1/availability")
+        await collect(p.address.port, 1, "availability", protocol=version_of(broker))
+    (message,) = await collect(p.address.port, 1, "availability", protocol=version_of(broker))
     assert (message.payload, message.retain) == (b"offline", True)
 
 
@@ -162,9 +165,9 @@ async def test_after_the_broker_lost_its_memory_everything_retained_is_there_aga
         async with mosquitto(port, tmp_path):
             p.decision(decision(7))
             p.modality(Modality.VISION, {"state": "active", "reason": None})
-            await collect(port, 3, protocol=aiomqtt.ProtocolVersion.V5)
+            await collect(port, 3, *RETAINED, protocol=aiomqtt.ProtocolVersion.V5)
         async with mosquitto(port, tmp_path):
-            kept = await collect(port, 3, protocol=aiomqtt.ProtocolVersion.V5)
+            kept = await collect(port, 3, *RETAINED, protocol=aiomqtt.ProtocolVersion.V5)
     assert {str(message.topic).removeprefix("attune/kiosk-1/") for message in kept} == {
         "availability", "state", "modality/vision",
     }  # fmt: skip
@@ -177,9 +180,7 @@ async def test_while_the_broker_is_away_decisions_wait_within_the_bound(tmp_path
         p.decision(decision(seq))
     assert p._metrics.counts["publish.dropped"] == 2
     async with mosquitto(port, tmp_path):
-        live = asyncio.create_task(
-            collect(port, 3, protocol=aiomqtt.ProtocolVersion.V5, topic="attune/kiosk-1/decision", distinct=False)
-        )
+        live = asyncio.create_task(collect(port, 3, "decision", protocol=aiomqtt.ProtocolVersion.V5, distinct=False))
         await collect_subscribed(port)
         async with running(p):
             seqs = [json.loads(message.payload)["seq"] for message in await live]
@@ -199,7 +200,7 @@ async def test_texts_come_in(broker: str) -> None:
     texts: asyncio.Queue[bytes] = asyncio.Queue()
     p = publisher(broker, texts)
     async with running(p):
-        await collect(p.address.port, 1, protocol=version_of(broker), topic="attune/kiosk-1/availability")
+        await collect(p.address.port, 1, "availability", protocol=version_of(broker))
         async with aiomqtt.Client("127.0.0.1", p.address.port) as client:
             await client.publish("attune/kiosk-1/text/in", "hello there", qos=1)
         async with asyncio.timeout(10):
@@ -212,7 +213,7 @@ async def test_a_broker_of_3_1_1_alone_is_found_out(caplog: pytest.LogCaptureFix
     async with EmbeddedBroker(port):
         p = publisher(f"mqtt://127.0.0.1:{port}")
         async with running(p):
-            await collect(port, 1, protocol=aiomqtt.ProtocolVersion.V311, topic="attune/kiosk-1/availability")
+            await collect(port, 1, "availability", protocol=aiomqtt.ProtocolVersion.V311)
     assert "connected, MQTT 3.1.1" in caplog.text
 
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.lock import ModelError
+
 OPSET = 17
 IR_VERSION = 8
 """The IR that opset 17 came with: readers older than the onnx package here still open the file."""
@@ -21,7 +23,7 @@ BATCH = "batch"
 """Name of the free first axis of every input and output."""
 
 
-class ConversionError(Exception):
+class ConversionError(ModelError):
     """A model file cannot be converted. The message names the file or operator, and what in it was not understood."""
 
 
