@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import numpy as np
 
 from agent.broker import EmbeddedBroker
-from agent.clock import MS, SECOND, Clock, WallClock
+from agent.clock import SECOND, Clock, WallClock
 from agent.config import Config, prior_of
 from agent.decision import FusionHead, Trust
 from agent.fusion import RULES
@@ -23,9 +23,10 @@ from agent.smoothing import StickyFilter
 from agent.standing import StandingBoard
 from agent.types import Decision, Modality, Source
 from agent.window import Bounds, SlidingWindow
+from agent.worker import DaemonExecutor
 
-WALL_JITTER_NS = MS
-"""Two readings of the wall clock that differ by less than this are no step of it."""
+PATIENCE_NS = 2 * SECOND
+"""An encoder that takes longer is left out until it has done (or four hops, if those are longer)."""
 
 
 def new_session() -> str:
@@ -55,11 +56,13 @@ def build_pipeline(
     transcriber: Transcriber | None,
     clock: Clock,
     session: str,
+    patience_ns: int | None = None,
 ) -> Pipeline:
-    """The pipeline for samples of ``sources``, from the clock's now on."""
+    """The pipeline for samples of ``sources``, from the clock's now on; ``patience_ns`` as in `Pipeline`."""
+    read = [source for source in sources if source.modality in encoders]
     spans_ns = {modality: table.span for modality, table in config.encoders.items()}
     window = SlidingWindow(
-        [*sources, *([speech_source(spans_ns[Modality.TEXT])] if transcriber else [])],
+        [*read, *([speech_source(spans_ns[Modality.TEXT])] if transcriber else [])],
         spans_ns=spans_ns,
         hop_ns=config.agent.hop,
         lateness_ns=config.agent.lateness,
@@ -73,6 +76,8 @@ def build_pipeline(
         head=build_head(config),
         clock=clock,
         session=session,
+        ignored=[source.name for source in sources if source not in read],
+        patience_ns=patience_ns,
     )
 
 
@@ -102,6 +107,7 @@ class Agent:
             transcriber=transcriber,
             clock=clock,
             session=new_session(),
+            patience_ns=max(PATIENCE_NS, 4 * config.agent.hop),
         )
         self._publisher = Publisher(
             config.mqtt,
@@ -121,6 +127,7 @@ class Agent:
 
     async def run(self) -> None:
         """Run; raises `agent.broker.BrokerError` when the embedded broker cannot start."""
+        asyncio.get_running_loop().set_default_executor(DaemonExecutor())
         async with AsyncExitStack() as stack:
             stack.callback(self.pipeline.close)
             if self._publisher.address.embedded:
@@ -144,11 +151,16 @@ class Agent:
         return drops
 
     async def _follow_wall_clock(self) -> None:
+        """Once a second; how late this comes is how late everything on the loop is."""
         while True:
-            await self._clock.sleep_until(self._clock.now_ns() + SECOND)
+            due_ns = self._clock.now_ns() + SECOND
+            await self._clock.sleep_until(due_ns)
+            self.pipeline.metrics.loop_lag_ns = max(self.pipeline.metrics.loop_lag_ns, self._clock.now_ns() - due_ns)
             self._wall.read()
 
     async def _report(self) -> None:
         while True:
             await self._clock.sleep_until(self._clock.now_ns() + self._config.mqtt.metrics_every)
+            self.pipeline.metrics.counts["wall_clock.steps_back"] = self._wall.steps_back
             self._publisher.metrics(self.pipeline.metrics.snapshot(self.dropped()))
+            self.pipeline.metrics.loop_lag_ns = 0

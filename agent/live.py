@@ -63,7 +63,7 @@ class LiveAgent:
                 task.cancel()
 
     async def _sense(self, sensor: Sensor) -> None:
-        await supervise(sensor, feed=self._feed, mark=self._window.mark, clock=self._clock, metrics=self._metrics)
+        await supervise(sensor, feed=self._feed, mark=self._pipeline.mark, clock=self._clock, metrics=self._metrics)
 
     def _feed(self, item: Sample | Watermark) -> None:
         self._pipeline.feed(item)

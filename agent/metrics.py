@@ -19,6 +19,8 @@ class Metrics:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         """By name, such as ``decisions``, ``windows_skipped``, ``camera.late``, ``publish.dropped``."""
+        self.loop_lag_ns = 0
+        """The longest that the event loop was late since the last snapshot."""
         self._latencies: deque[Latency] = deque(maxlen=self.WINDOW)
 
     def count(self, name: str, amount: int = 1) -> None:
@@ -43,6 +45,7 @@ class Metrics:
             "counts": dict(self.counts),
             "dropped": dict(dropped),
             "latency_ms": self.latency_ms(),
+            "loop_lag_ms": round(self.loop_lag_ns / MS, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "max_rss_mib": round(usage.ru_maxrss / 1024, 1),
         }

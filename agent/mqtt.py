@@ -31,6 +31,8 @@ from agent.types import Decision, Modality
 log = logging.getLogger(__name__)
 
 V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
+HEALTHY_NS = 10 * SECOND
+"""A connection that lasted longer was a good one: the next pause is the first again."""
 GOODBYE_S = 1.0
 """How long a stop may wait for the broker to take ``offline``."""
 
@@ -117,6 +119,8 @@ class Publisher:
         self._something = asyncio.Event()  # something waits to be sent
         self._nothing = asyncio.Event()  # everything has been sent
         self._protocol = V311 if self.address.embedded else V5
+        self._connected_ns: int | None = None
+        self._mute = 0  # connections in a row that the broker did not answer
 
     def decision(self, decision: Decision) -> None:
         """Publish a decision, and as the newest state."""
@@ -144,28 +148,48 @@ class Publisher:
         backoff = Backoff(first_ns=SECOND // 2)
         said = ""
         while True:
-            connected = False
+            self._connected_ns = None
             try:
-                will = aiomqtt.Will(f"{self._root}/availability", b"offline", qos=1, retain=True)
-                identifier = f"attune-{self._node}"
-                async with connection(
-                    self._settings, protocol=self._protocol, identifier=identifier, will=will
-                ) as client:
-                    connected = True
+                await self._connect()
+            except aiomqtt.MqttError as error:
+                problem = str(error)
+            _heed_cancellation()
+            lasted_ns = self._lasted_ns()
+            if lasted_ns is None:
+                self._metrics.count("mqtt.connections_failed")
+                self._choose_protocol(problem)
+            else:
+                self._metrics.count("mqtt.connections_lost")
+                if lasted_ns > HEALTHY_NS:
                     backoff.reset()
                     said = ""
-                    await self._serve(client)
-            except aiomqtt.MqttError as error:
-                problem = error
-            _heed_cancellation()
-            self._metrics.count("mqtt.connections_lost" if connected else "mqtt.connections_failed")
-            unreachable = str(problem).startswith("[Errno")  # aiomqtt keeps no more than the text of an OSError
-            if not (connected or unreachable or self.address.embedded):
-                self._protocol = V311 if self._protocol is V5 else V5  # an older broker refuses or ignores version 5
-            if str(problem) != said:
-                said = str(problem)
+                else:
+                    problem += f"; if this goes on, another client may be called attune-{self._node}: set [agent] node"
+            if problem != said:
+                said = problem
                 log.warning("broker %s:%d: %s; trying again", self.address.host, self.address.port, problem)
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
+
+    async def _connect(self) -> None:
+        will = aiomqtt.Will(f"{self._root}/availability", b"offline", qos=1, retain=True)
+        name = f"attune-{self._node}"
+        async with connection(self._settings, protocol=self._protocol, identifier=name, will=will) as client:
+            self._connected_ns = self._clock.now_ns()
+            self._mute = 0
+            await self._serve(client)
+
+    def _lasted_ns(self) -> int | None:
+        """How long the connection has lasted; None when there was none."""
+        return None if self._connected_ns is None else self._clock.now_ns() - self._connected_ns
+
+    def _choose_protocol(self, problem: str) -> None:
+        """After a failed connection: an old broker refuses version 5, or says nothing; others are just not there."""
+        if self.address.embedded or problem.startswith("[Errno"):  # aiomqtt keeps no more than an OSError's text
+            return
+        self._mute = self._mute + 1 if "timed out" in problem else 2
+        if self._mute >= 2:
+            self._mute = 0
+            self._protocol = V311 if self._protocol is V5 else V5
 
     async def _serve(self, client: aiomqtt.Client) -> None:
         version = "5" if self._protocol is V5 else "3.1.1"
@@ -209,7 +233,9 @@ class Publisher:
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            if self._on_text and isinstance(message.payload, bytes):
+            if message.retain:  # said once, it would be new again at each connection
+                self._metrics.count("text.retained")
+            elif self._on_text and isinstance(message.payload, bytes):
                 self._on_text(message.payload, self._clock.now_ns())
 
     def _enqueue(self, message: Message) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from agent.clock import Clock
+from agent.clock import SECOND, Clock
 from agent.decision import FusionHead, Verdict
 from agent.metrics import Metrics
 from agent.seams import Encoder, EncoderError, Transcriber
@@ -31,7 +31,8 @@ from agent.types import (
     Watermark,
     Window,
 )
-from agent.window import SlidingWindow
+from agent.window import SlidingWindow, SourceState
+from agent.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,13 @@ class Timed:
 
 
 class Pipeline:
-    """Owns the encoders' threads; `close` ends them and frees the engines."""
+    """Owns the encoders' threads; `close` ends them and frees the engines.
+
+    Sources of modalities that no encoder reads are `ignored`: what they deliver is dropped, and no window waits for it.
+    """
+
+    CLOSE_S = 1.0
+    """How long `close` waits for an encoder that is at work."""
 
     def __init__(
         self,
@@ -64,55 +71,92 @@ class Pipeline:
         head: FusionHead,
         clock: Clock,
         session: str,
+        ignored: Collection[str] = (),
+        patience_ns: int | None = None,
     ) -> None:
+        """An encoder that takes longer than ``patience_ns`` is left out (``skipped``) until it has done; None waits."""
         self.window = window
         self.metrics = Metrics()
+        self._ignored = frozenset(ignored)
+        self._patience_s = None if patience_ns is None else patience_ns / SECOND
         self._encoders = encoders
         self._transcriber = transcriber
         self._head = head
         self._clock = clock
         self._session = session
         self._seq = 0
-        self._threads = {m: ThreadPoolExecutor(1, thread_name_prefix=f"encode-{m}") for m in encoders}
-        self._speech_thread = ThreadPoolExecutor(1, thread_name_prefix="transcribe")
+        self._workers = {m: Worker(f"encode {m}") for m in encoders}
+        self._listener = Worker("transcribe")
+        self._slow: dict[Modality, asyncio.Task[Timed | None]] = {}  # encoders that have not done with an older window
 
     def feed(self, item: Sample | Watermark) -> None:
         """Take in what a source delivers."""
+        if item.source in self._ignored:
+            return
         match item:
             case Sample():
                 self.window.add(item)
             case Watermark():
                 self.window.watermark(item.source, item.t_ns)
 
+    def mark(self, source: str, state: SourceState) -> None:
+        """Say how a source stands, as `agent.window.SlidingWindow.mark`."""
+        if source not in self._ignored:
+            self.window.mark(source, state)
+
     async def decide(self, window: Window) -> tuple[Decision, tuple[Utterance, ...]]:
         """The decision for a window, and the utterances that ended in it."""
         begin_ns = self._clock.now_ns()
-        modalities = [m for m in window.parts if m in self._encoders]
-        timed = await asyncio.gather(*(self._encode(m, window) for m in modalities))
+        self._slow = {m: task for m, task in self._slow.items() if not _done(task)}
+        tasks = {
+            m: asyncio.create_task(self._encode(m, window), name=f"encode {m}")
+            for m in window.parts
+            if m in self._encoders and m not in self._slow
+        }
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=self._patience_s)
+        except asyncio.CancelledError:
+            for task in tasks.values():
+                task.cancel()
+            raise
+        self._slow |= {m: task for m, task in tasks.items() if not task.done()}
+        for modality in self._slow:
+            self.metrics.count(f"encode.{modality}.skipped")
+        timed = {m: task.result() for m, task in tasks.items() if task.done()}
+        utterances = tuple(u for t in timed.values() if t is not None for u in t.reading.utterances)
         encoded_ns = self._clock.now_ns()
-        by_modality = dict(zip(modalities, timed, strict=True))
-        utterances = tuple(u for t in timed if t is not None for u in t.reading.utterances)
-        return self._fuse(window, by_modality, begin_ns=begin_ns, encoded_ns=encoded_ns), utterances
+        return self._fuse(window, timed, begin_ns=begin_ns, encoded_ns=encoded_ns), utterances
 
     async def transcribe(self, utterance: Utterance) -> Sample | None:
         """The utterance as a text sample with its span; None when no words were understood."""
-        if self._transcriber is None:
+        transcriber = self._transcriber
+        if transcriber is None:
             return None
-        loop = asyncio.get_running_loop()
-        words = await loop.run_in_executor(self._speech_thread, self._transcriber.transcribe, utterance)
+        try:
+            words = await self._listener.run(lambda: transcriber.transcribe(utterance))
+        except EncoderError as error:
+            self.metrics.count("transcribe.failed")
+            log.warning("transcription failed: %s", error)
+            return None
         if not words:
             return None
         text = Text(words, origin="speech")
         return Sample(SPEECH, text, utterance.t_ns, utterance.end_ns, self._clock.now_ns())
 
     def close(self) -> None:
-        """Wait for what runs, and free the engines."""
-        for thread in (*self._threads.values(), self._speech_thread):
-            thread.shutdown(cancel_futures=True)
-        for encoder in self._encoders.values():
-            encoder.close()
+        """End the threads and free the engines; one that is still at work after `CLOSE_S` is left to itself."""
+        parts: list[tuple[Worker, Encoder | Transcriber]] = [
+            (self._workers[m], encoder) for m, encoder in self._encoders.items()
+        ]
         if self._transcriber:
-            self._transcriber.close()
+            parts.append((self._listener, self._transcriber))
+        for worker, _ in parts:
+            worker.dismiss()
+        until_s = time.monotonic() + self.CLOSE_S
+        for worker, part in parts:
+            if worker.ended(max(0.0, until_s - time.monotonic())):
+                part.close()
 
     async def _encode(self, modality: Modality, window: Window) -> Timed | None:
         """The reading of one modality; None when its encoder failed, which is counted and said."""
@@ -124,7 +168,7 @@ class Pipeline:
             return Timed(reading, self._clock.now_ns() - begin_ns)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads[modality], work)
+            return await self._workers[modality].run(work)
         except EncoderError as error:
             self.metrics.count(f"encode.{modality}.failed")
             log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, window.end_ns, error)
@@ -148,7 +192,7 @@ class Pipeline:
             probabilities=dict(zip(self._head.labels, verdict.probs.tolist(), strict=True)),
             dimensions=verdict.dimensions,
             modalities={e.modality: self._contribution(e, verdict, window, timed[e.modality]) for e in evidence},
-            missing={m: reason for m in Modality if (reason := _absence(m, window, timed))},
+            missing={m: reason for m in Modality if (reason := self._absence(m, window, timed))},
             latency=Latency(
                 align=window.cut_ns - window.end_ns,
                 encode=encoded_ns - begin_ns,
@@ -175,14 +219,22 @@ class Pipeline:
             rivals=e.rivals,
         )
 
+    def _absence(self, modality: Modality, window: Window, timed: Mapping[Modality, Timed | None]) -> Absence | None:
+        """Why a modality has no evidence in a window; None when it has."""
+        if modality not in self._encoders:
+            return Absence.DISABLED
+        if modality in window.missing:
+            return window.missing[modality]
+        if modality in self._slow or modality not in window.parts:
+            return Absence.SKIPPED
+        reading = timed[modality]
+        if reading is None:
+            return Absence.FAILED
+        return None if reading.reading.evidence else Absence.SILENT
 
-def _absence(modality: Modality, window: Window, timed: Mapping[Modality, Timed | None]) -> Absence | None:
-    """Why a modality has no evidence in a window; None when it has."""
-    if modality in window.missing:
-        return window.missing[modality]
-    if modality not in window.parts or modality not in timed:
-        return Absence.DISABLED
-    reading = timed[modality]
-    if reading is None:
-        return Absence.FAILED
-    return None if reading.reading.evidence else Absence.SILENT
+
+def _done(task: asyncio.Task[Timed | None]) -> bool:
+    """Whether an encoder has done with its old window; what it found is stale, but a bug in it is not swallowed."""
+    if task.done():
+        task.result()
+    return task.done()

@@ -68,6 +68,9 @@ class SlidingWindow:
         self.lateness_ns = lateness_ns
         self.dropped: Counter[tuple[str, str]] = Counter()
         sources = tuple(sources)
+        twice = [name for name, count in Counter(source.name for source in sources).items() if count > 1]
+        if twice:
+            raise ValueError(f"two sources are called {', '.join(twice)}; each needs a name of its own")
         self._buffers = {modality: _Buffer(span, bounds) for modality, span in spans_ns.items()}
         unknown = {source.modality for source in sources} - set(self._buffers)
         if unknown:

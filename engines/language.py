@@ -25,6 +25,8 @@ BATCH = 16
 """Texts that go through the engine at once: a flood of messages must not ask for gigabytes."""
 HALF_LIFE_NS = 3_000_000_000
 """A text counts half as much as one that came this much later."""
+MOST_NEW = 16
+"""New texts that are read in one window; of a flood the older ones are passed over, or it would hold the window up."""
 
 
 class SentenceEmbedder:
@@ -138,7 +140,10 @@ class LanguageEncoder:
         return f"text in English to {', '.join(self._head.head.labels)}: {self._embedder.engine}"
 
     def _read(self, samples: Sequence[Sample]) -> None:
-        """Work out, and remember, what each of these says by itself."""
+        """Work out, and remember, what each of these says by itself; of a flood only the newest `MOST_NEW`."""
+        for sample in samples[:-MOST_NEW]:
+            self._said[sample] = None
+        samples = samples[-MOST_NEW:]
         batch: list[tuple[Sample, list[int], float]] = []
         for sample in samples:
             assert isinstance(sample.payload, Text), f"{sample.source} sent {type(sample.payload).__name__} as text"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Builds of ONNX Runtime may collect usage data, in a file under the user's cache directory, for sending. Nothing leaves
+# the machine from here. Its own switch, disable_telemetry_events(), comes after the file was made.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from engines import Array, EngineError, Tensor, check_feeds

@@ -87,6 +87,8 @@ def pipeline(
     *encoders: ScriptedEncoder,
     transcriber: Transcriber | None = None,
     sources: Sequence[Source] = SOURCES,
+    ignored: Sequence[str] = (),
+    patience_ns: int | None = None,
 ) -> Pipeline:
     """A pipeline with windows of one hop (text: ten), a lateness of half a hop and no smoothing."""
     sources = [*sources, *([speech_source(10 * HOP_NS)] if transcriber else [])]
@@ -112,4 +114,6 @@ def pipeline(
         head=head,
         clock=clock,
         session="test",
+        ignored=ignored,
+        patience_ns=patience_ns,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.types import AUDIO_RATE_HZ, Audio, Evidence, Modality, Sample, Text
-from engines.language import BATCH, HALF_LIFE_NS, PIECES, LanguageEncoder, SentenceEmbedder
+from engines.language import BATCH, HALF_LIFE_NS, MOST_NEW, PIECES, LanguageEncoder, SentenceEmbedder
 from engines.models import ModelStore
 from engines.training.language import GROUPS, LABELS, main, read_split
 from engines.wording import LONGEST, spell_out
@@ -82,6 +82,17 @@ def test_nothing_beside_something_changes_nothing(encoder: LanguageEncoder) -> N
     beside = evidence(encoder, text("I love this, thank you!"), text("...", at_s=1))
     np.testing.assert_array_equal(alone.probs, beside.probs)
     assert alone.t_ns == beside.t_ns
+
+
+def test_of_a_flood_only_the_newest_are_read() -> None:
+    encoder = LanguageEncoder.open(ModelStore(), labels=LABELS, backend="onnxruntime")
+    flood = [text("I am so angry about this", at_s=0.001 * i) for i in range(500)]
+    newest = [text("I love this, thank you!", at_s=1 + 0.001 * i) for i in range(MOST_NEW)]
+    found = evidence(encoder, *flood, *newest)
+    alone = evidence(encoder, *newest)
+    encoder.close()
+    assert label(found) == "happy"
+    np.testing.assert_allclose(found.probs, alone.probs)
 
 
 def test_no_texts_are_no_evidence(encoder: LanguageEncoder) -> None:

@@ -155,7 +155,7 @@ async def test_a_stop_at_any_moment_is_heeded(broker: str) -> None:
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task], timeout=10)
-        assert task.cancelled(), f"after {turns} turns of the loop"
+        assert task.cancelled(), f"after {turns} turns of the loop: {task}"
 
 
 async def test_after_the_broker_lost_its_memory_everything_retained_is_there_again(tmp_path: Path) -> None:
@@ -205,6 +205,22 @@ async def test_texts_come_in(broker: str) -> None:
             await client.publish("attune/kiosk-1/text/in", "hello there", qos=1)
         async with asyncio.timeout(10):
             assert await texts.get() == b"hello there"
+
+
+async def test_a_retained_text_is_not_news(tmp_path: Path) -> None:
+    port = free_port()
+    texts: asyncio.Queue[bytes] = asyncio.Queue()
+    async with mosquitto(port, tmp_path):
+        async with aiomqtt.Client("127.0.0.1", port) as client:
+            await client.publish("attune/kiosk-1/text/in", "old news", qos=1, retain=True)
+        p = publisher(f"mqtt://127.0.0.1:{port}", texts)
+        async with running(p):
+            await collect(port, 1, "availability", protocol=aiomqtt.ProtocolVersion.V5)
+            async with aiomqtt.Client("127.0.0.1", port) as client:
+                await client.publish("attune/kiosk-1/text/in", "news", qos=1)
+            async with asyncio.timeout(10):
+                assert await texts.get() == b"news"
+    assert p._metrics.counts["text.retained"] == 1
 
 
 async def test_a_broker_of_3_1_1_alone_is_found_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,16 +1,18 @@
 import math
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from agent.clock import VirtualClock
+from agent.clock import MS, VirtualClock
 from agent.pipeline import SPEECH
 from agent.playback import play
 from agent.seams import EncoderError
 from agent.types import Absence, Decision, Modality, Reading, Sample, Utterance, Watermark
+from agent.window import SourceState
 from tests.samples import audio, frame, text
-from tests.scripted import HOP_NS, Echo, ScriptedEncoder, happy, pipeline, silent
+from tests.scripted import HOP_NS, SOURCES, Echo, ScriptedEncoder, happy, pipeline, silent
 
 VISION, AUDIO, TEXT = Modality
 Event = Sample | Watermark
@@ -46,7 +48,7 @@ async def test_a_decision_says_what_each_modality_contributed_and_what_is_missin
         heartbeats(5 * HOP_NS),
     )
     eyes, ears = ScriptedEncoder(VISION, happy), ScriptedEncoder(AUDIO, silent)
-    found = await decisions(events, eyes, ears)
+    found = await decisions(events, eyes, ears, ScriptedEncoder(TEXT, silent))
     decision = found[1]
     assert [d.seq for d in found] == list(range(len(found)))
     assert (decision.id, decision.label, decision.abstained) == ("test-1", "happy", False)
@@ -65,7 +67,7 @@ async def test_a_weight_falls_with_the_age_of_the_evidence() -> None:
 
 
 async def test_when_nothing_is_sensed_it_abstains() -> None:
-    (first, *_) = await decisions(heartbeats(2 * HOP_NS))
+    (first, *_) = await decisions(heartbeats(2 * HOP_NS), *(ScriptedEncoder(m, happy) for m in Modality))
     assert (first.label, first.abstained, first.modalities) == (None, True, {})
     assert first.missing == {VISION: Absence.LATE, AUDIO: Absence.LATE, TEXT: Absence.SILENT}
 
@@ -121,6 +123,58 @@ async def test_an_utterance_without_words_is_no_text() -> None:
     events = merged([audio(t - HOP_NS, t) for t in range(HOP_NS, 4 * HOP_NS, HOP_NS)], heartbeats(3 * HOP_NS))
     found = await decisions(events, ears, ScriptedEncoder(TEXT, happy), transcriber=Echo(None))
     assert all(TEXT in decision.missing for decision in found)
+
+
+async def test_a_transcriber_that_fails_costs_its_words_and_nothing_else() -> None:
+    class Broken(Echo):
+        def transcribe(self, utterance: Utterance) -> str | None:
+            raise EncoderError("out of memory")
+
+    said = Utterance("microphone", np.zeros(4, np.float32), 0, HOP_NS // 2)
+    ears = ScriptedEncoder(AUDIO, lambda samples: Reading(happy(samples).evidence, (said,)))
+    events = merged([audio(t - HOP_NS, t) for t in range(HOP_NS, 4 * HOP_NS, HOP_NS)], heartbeats(3 * HOP_NS))
+    found = await decisions(events, ears, transcriber=Broken("never"))
+    assert len(found) == 2
+    assert all(AUDIO in decision.modalities for decision in found)
+
+
+async def test_an_encoder_that_hangs_is_skipped_until_it_has_done_and_close_does_not_wait_for_it() -> None:
+    release = threading.Event()
+
+    def hangs(samples: Sequence[Sample]) -> Reading:
+        release.wait()
+        return happy(samples)
+
+    clock = VirtualClock()
+    eyes, ears = ScriptedEncoder(VISION, hangs), ScriptedEncoder(AUDIO, happy)
+    p = pipeline(clock, eyes, ears, patience_ns=50 * MS)
+    p.CLOSE_S = 0.05
+    found = []
+    for i in range(1, 4):
+        p.feed(frame(i * HOP_NS))
+        p.feed(audio((i - 1) * HOP_NS, i * HOP_NS))
+        p.feed(Watermark("text", i * HOP_NS))
+        (window,) = p.window.cut(i * HOP_NS)
+        found.append((await p.decide(window))[0])
+    assert [decision.missing[VISION] for decision in found] == [Absence.SKIPPED] * 3
+    assert all(AUDIO in decision.modalities for decision in found)
+    assert len(eyes.shown) == 1
+    p.close()
+    assert ears.closed
+    assert not eyes.closed
+    release.set()
+
+
+async def test_what_no_encoder_reads_is_dropped_and_not_waited_for() -> None:
+    p = pipeline(VirtualClock(), ScriptedEncoder(AUDIO, happy), sources=SOURCES[1:2], ignored=["camera"])
+    p.feed(frame(HOP_NS))
+    p.mark("camera", SourceState.FAILED)
+    p.feed(audio(0, HOP_NS))
+    (window,) = p.window.cut(HOP_NS)
+    decision, _ = await p.decide(window)
+    p.close()
+    assert window.settled
+    assert decision.missing == {VISION: Absence.DISABLED, TEXT: Absence.DISABLED}
 
 
 async def test_playing_twice_gives_the_same_decisions() -> None:

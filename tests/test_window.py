@@ -136,6 +136,11 @@ def test_a_stamp_from_the_future_does_not_settle_windows_for_ever() -> None:
     assert w.dropped == {("camera", "future"): 1}
 
 
+def test_two_sources_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two sources are called camera"):
+        window(CAMERA, CAMERA)
+
+
 def test_an_unknown_source_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(KeyError, match="nobody"):
         window().add(frame(1, source="nobody"))

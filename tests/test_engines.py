@@ -1,0 +1,50 @@
+"""The engines' door, and ONNX Runtime behind it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines import EngineError, open_engine
+from engines.models import ModelStore
+from tests.outside import ROOT
+
+
+def test_an_engine_says_what_it_is_and_runs() -> None:
+    engine = open_engine(ModelStore().path("face-encoder"), "onnxruntime")
+    (taken,) = engine.inputs
+    assert engine.backend == "onnxruntime"
+    assert "face-encoder.onnx on onnxruntime" in str(engine)
+    shape = [n if isinstance(n, int) else 2 for n in taken.shape]
+    outputs = engine.infer({taken.name: np.zeros(shape, taken.dtype)})
+    assert set(outputs) == {tensor.name for tensor in engine.outputs}
+    engine.close()
+
+
+def test_feeds_that_do_not_fit_are_named() -> None:
+    engine = open_engine(ModelStore().path("face-encoder"), "onnxruntime")
+    (taken,) = engine.inputs
+    with pytest.raises(EngineError, match=r"takes the inputs \['.+'\], was given \['wrong'\]"):
+        engine.infer({"wrong": np.zeros(1, np.float32)})
+    with pytest.raises(EngineError, match=r"takes .+ float32\[.+\], was given float64\[1\]"):
+        engine.infer({taken.name: np.zeros(1, np.float64)})
+
+
+def test_a_model_that_is_none_and_a_back_end_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(EngineError, match=r"broken\.onnx: onnxruntime .* cannot open it"):
+        open_engine(tmp_path / "broken.onnx", "onnxruntime")
+    with pytest.raises(EngineError, match='set backend = "onnxruntime"'):
+        open_engine(tmp_path / "broken.onnx", "tensorrt")
+
+
+def test_the_runtime_collects_no_usage_data(tmp_path: Path) -> None:
+    script = "import sys; from engines import open_engine; open_engine(sys.argv[1], 'onnxruntime')"
+    env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    model = str(ModelStore().path("face-encoder"))
+    subprocess.run([sys.executable, "-c", script, model], cwd=ROOT, env=env, check=True)
+    assert [str(path) for path in tmp_path.rglob("*")] == []
