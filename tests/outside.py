@@ -115,7 +115,11 @@ async def agent(
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.communicate()
+        try:
+            await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        except TimeoutError:
+            process.kill()
+            raise
 
 
 async def launch(*words: str) -> tuple[int, str]:
