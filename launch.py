@@ -10,10 +10,13 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
+import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +24,11 @@ from rich.markup import escape
 
 from agent.clock import MS, RealClock, VirtualClock, WallClock
 from agent.config import Config, ConfigError, ReplaySensor, SensorTable, load
+from agent.types import Modality, Source
+
+if TYPE_CHECKING:  # what a verb does not need costs it no time
+    from agent.seams import Encoder, Sensor, Transcriber
+    from sensors.session import Session
 
 ROOT = Path(__file__).parent
 DEMO = ROOT / "sensors" / "demo"
@@ -36,14 +44,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     _log_to(out if out.is_terminal else None, args.log_level)
     try:
-        config = load(args.config, args.set)
+        config = load(args.config, [*args.set, *args.set_after])
         code: int = args.verb(config, args)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         return DONE
+    except BrokenPipeError:  # who read the output has gone
+        return FAILED
+    except _failures() as error:
+        print(error, file=sys.stderr)
+        return FAILED
     return code
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What may go wrong while running and says in its message what to do. Asked for only when something was raised."""
+    from agent.broker import BrokerError
+    from agent.seams import EncoderError, SensorError
+    from engines.models import ModelError
+
+    return BrokerError, EncoderError, ModelError, SensorError
 
 
 def run(config: Config, args: argparse.Namespace) -> int:
@@ -51,7 +73,8 @@ def run(config: Config, args: argparse.Namespace) -> int:
     if not config.sensors:
         print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
         return WRONG
-    return _live(config, config.sensors, title=f"attune {config.agent.node}")
+    asyncio.run(_until_signal(_live(config, config.sensors, args=args, title=f"attune {config.agent.node}")))
+    return DONE
 
 
 def demo(config: Config, args: argparse.Namespace) -> int:
@@ -60,59 +83,57 @@ def demo(config: Config, args: argparse.Namespace) -> int:
     tables: dict[str, SensorTable] = {"demo": recorded}
     texts = {} if args.once else {name: t for name, t in config.sensors.items() if t.kind == "text"}
     renamed = {f"your-{name}": table for name, table in texts.items()}  # the session has a source "text" of its own
-    return _live(config, {**tables, **renamed}, title="attune demo")
+    asyncio.run(_until_signal(_live(config, {**tables, **renamed}, args=args, title="attune demo")))
+    return DONE
 
 
-def _live(config: Config, tables: dict[str, SensorTable], *, title: str) -> int:
+async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argparse.Namespace, title: str) -> None:
     from agent.assembly import Agent
-    from agent.broker import BrokerError
+    from agent.check import collisions
     from agent.screen import Screen
-    from agent.seams import EncoderError, SensorError
-    from engines.encoders import open_encoders
-    from engines.models import ModelError, ModelStore
     from sensors import open_sensor
-    from sensors.text import TextInbox
 
     clock, wall = RealClock(), WallClock(tolerance_ns=MS)
     wall.read()
-
-    async def serve() -> None:
-        sensors = [open_sensor(name, table, clock=clock, wall=wall) for name, table in tables.items()]
-        modalities = {source.modality for sensor in sensors for source in sensor.sources}
-        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache), modalities)
-        inboxes = [sensor for sensor in sensors if isinstance(sensor, TextInbox)]
-
-        def hand_out(payload: bytes, arrival_ns: int) -> None:
-            for inbox in inboxes:
-                inbox.put(payload, arrival_ns)
-
-        with Screen(out, wall=wall, title=title) as screen:
-            agent = Agent(
-                config,
-                sensors=sensors,
-                encoders=encoders,
-                transcriber=transcriber,
-                clock=clock,
-                wall=wall,
-                sinks=[screen],
-                on_text=hand_out if inboxes else None,
-            )
-            _say_where(config)
-            await agent.run()
-            counts, dropped = agent.pipeline.metrics.counts, agent.dropped()
-        log.info(
-            "%d decisions, %d of them abstained; left out: %s",
-            counts["decisions"],
-            counts["abstained"],
-            ", ".join(f"{n} {name}" for name, n in sorted(dropped.items())) or "nothing",
+    sensors = [open_sensor(name, table, clock=clock, wall=wall) for name, table in tables.items()]
+    if lines := collisions(sensors):
+        raise ConfigError(str(args.config), lines)
+    encoders, transcriber = _open_encoders(config, [source for sensor in sensors for source in sensor.sources])
+    with Screen(out, wall=wall, title=title) as screen:
+        agent = Agent(
+            config,
+            sensors=sensors,
+            encoders=encoders,
+            transcriber=transcriber,
+            clock=clock,
+            wall=wall,
+            sinks=[screen],
+            on_text=_hand_out(sensors),
         )
+        _say_where(config)
+        await agent.run()
+    _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
 
-    try:
-        asyncio.run(_until_signal(serve()))
-    except (BrokerError, EncoderError, ModelError, SensorError) as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    return DONE
+
+def _open_encoders(config: Config, sources: Iterable[Source]) -> tuple[dict[Modality, Encoder], Transcriber | None]:
+    """What reads the modalities of these sources."""
+    from engines.encoders import open_encoders
+    from engines.models import ModelStore
+
+    return open_encoders(config, ModelStore(config.models.cache), {source.modality for source in sources})
+
+
+def _hand_out(sensors: Sequence[Sensor]) -> Callable[[bytes, int], None] | None:
+    """What puts a text that comes over MQTT into every inbox; None where there is none."""
+    from sensors.text import TextInbox
+
+    inboxes = [sensor for sensor in sensors if isinstance(sensor, TextInbox)]
+
+    def hand_out(payload: bytes, arrival_ns: int) -> None:
+        for inbox in inboxes:
+            inbox.put(payload, arrival_ns)
+
+    return hand_out if inboxes else None
 
 
 async def _until_signal(job: Coroutine[None, None, None]) -> None:
@@ -132,42 +153,15 @@ def _say_where(config: Config) -> None:
     log.info("decisions go to %s/%s/decision on %s; see them with: mosquitto_sub -t '%s/#' -v", base, node, where, base)
 
 
+def _say_how_much(counts: Mapping[str, int], dropped: Mapping[str, int]) -> None:
+    left_out = ", ".join(f"{n} {name}" for name, n in sorted(dropped.items())) or "nothing"
+    log.info("%d decisions, %d of them abstained; left out: %s", counts["decisions"], counts["abstained"], left_out)
+
+
 def replay(config: Config, args: argparse.Namespace) -> int:
     """Play recorded sessions on the virtual clock: the same decisions every time."""
-    from agent.assembly import build_pipeline
-    from agent.payload import decision_payload, encode
-    from agent.playback import Pacer, play
-    from agent.screen import line
-    from agent.seams import EncoderError, SensorError
-    from engines.encoders import open_encoders
-    from engines.models import ModelError, ModelStore
+    from agent.seams import SensorError
     from sensors.session import Session
-
-    async def one(session: Session, write: Callable[[bytes], object]) -> int:
-        clock, wall = VirtualClock(), WallClock()
-        wall.calibrate(0, session.start_wall_ns)
-        modalities = {source.modality for source in session.sources}
-        encoders, transcriber = open_encoders(config, ModelStore(config.models.cache), modalities)
-        pipeline = build_pipeline(
-            config,
-            sources=session.sources,
-            encoders=encoders,
-            transcriber=transcriber,
-            clock=clock,
-            session=session.name,
-        )
-        count = 0
-        try:
-            async for decision in play(
-                session.events(), pipeline, clock, pace=Pacer(args.speed) if args.speed else None
-            ):
-                count += 1
-                write(encode(decision_payload(decision, node=config.agent.node, wall=wall)) + b"\n")
-                if args.out != Path("-"):
-                    out.print(line(decision, wall), markup=False, soft_wrap=True)
-        finally:
-            pipeline.close()
-        return count
 
     try:
         sessions = [Session.open(DEMO if name == "demo" else Path(name)) for name in args.sessions]
@@ -177,11 +171,44 @@ def replay(config: Config, args: argparse.Namespace) -> int:
     try:
         with _writer(args.out) as write:
             for session in sessions:
-                log.info("%s: %d decisions", session.name, asyncio.run(one(session, write)))
-    except (EncoderError, ModelError, SensorError, OSError) as error:
-        print(error, file=sys.stderr)
+                log.info("%s: %d decisions", session.name, asyncio.run(_play(session, config, args=args, write=write)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"--out {args.out}: cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     return DONE
+
+
+async def _play(session: Session, config: Config, *, args: argparse.Namespace, write: Callable[[bytes], object]) -> int:
+    """Play one session; returns the number of its decisions."""
+    from agent.assembly import build_pipeline
+    from agent.payload import decision_payload, encode
+    from agent.playback import Pacer, play
+    from agent.screen import line
+
+    clock, wall = VirtualClock(), WallClock()
+    wall.calibrate(0, session.start_wall_ns)
+    encoders, transcriber = _open_encoders(config, session.sources)
+    pipeline = build_pipeline(
+        config,
+        sources=session.sources,
+        encoders=encoders,
+        transcriber=transcriber,
+        clock=clock,
+        session=session.name,
+    )
+    pace = Pacer(args.speed) if args.speed else None
+    count = 0
+    try:
+        async for decision in play(session.events(), pipeline, clock, pace=pace):
+            count += 1
+            write(encode(decision_payload(decision, node=config.agent.node, wall=wall)) + b"\n")
+            if args.out != Path("-"):
+                out.print(line(decision, wall), markup=False, soft_wrap=True)
+    finally:
+        pipeline.close()
+    return count
 
 
 def check(config: Config, args: argparse.Namespace) -> int:
@@ -223,18 +250,14 @@ def devices(config: Config, args: argparse.Namespace) -> int:
 
 def models(config: Config, args: argparse.Namespace) -> int:
     """List the models, or fetch what is not here yet."""
-    from engines.models import ModelError, ModelStore
+    from engines.models import ModelStore
     from engines.screen import fetch_with_bars, models_table
 
-    try:
-        store = ModelStore(config.models.cache)
-        if args.action == "fetch":
-            fetch_with_bars(store, args.names, out)
-        else:
-            out.print(models_table(store))
-    except ModelError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    store = ModelStore(config.models.cache)
+    if args.action == "fetch":
+        fetch_with_bars(store, args.names, out)
+    else:
+        out.print(models_table(store))
     return DONE
 
 
@@ -252,13 +275,13 @@ def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
 
 
 def _speed(text: str) -> float | None:
-    """``max`` as None, else a factor above 0."""
+    """``max`` as None, else a factor."""
     if text == "max":
         return None
-    factor = float(text)
-    if factor <= 0:
-        raise ValueError(text)
-    return factor
+    with contextlib.suppress(ValueError):
+        if 1e-3 <= (factor := float(text)) < math.inf:
+            return factor
+    raise argparse.ArgumentTypeError(f'must be "max" or a factor from 0.001, such as 1 or 0.5; found {text!r}')
 
 
 def _log_to(terminal: Console | None, level: str) -> None:
@@ -270,14 +293,25 @@ def _log_to(terminal: Console | None, level: str) -> None:
     logging.basicConfig(level=level, format=layout, handlers=[handler])
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", type=Path, default=ROOT / "config.toml", metavar="FILE", help="the config's path")
-    common.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override the config")
-    common.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+def _options(overrides: str) -> argparse.ArgumentParser:
+    """The options that may stand before the verb and after it.
 
-    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__, parents=[common])
-    parser.set_defaults(verb=run)
+    They have no defaults, since a verb's would undo what stands before it; for the same reason the overrides of both
+    places are two lists, of which this is the name.
+    """
+    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options.add_argument("--config", type=Path, metavar="FILE", help="the config's path")
+    options.add_argument(
+        "--set", action="append", dest=overrides, metavar="TABLE.KEY=VALUE", help="override the config"
+    )
+    options.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__, parents=[_options("set")])
+    parser.set_defaults(verb=run, config=ROOT / "config.toml", set=[], set_after=[], log_level="INFO")
+    common = _options("set_after")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def add(verb: Callable[[Config, argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -299,5 +333,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _leave(code: int) -> int:
+    """Write out what is still buffered here, where a reader that has gone is no error, and not in the interpreter."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_leave(main()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aiomqtt
@@ -10,6 +12,7 @@ import aiomqtt
 from agent.broker import BrokerError, check_free
 from agent.config import Mqtt
 from agent.mqtt import Address, connection
+from agent.seams import Sensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,25 @@ class Finding:
     ok: bool
     said: str
     """What was found, and what to do where it does not work."""
+
+
+def collisions(sensors: Sequence[Sensor]) -> list[str]:
+    """A line for each source that more than one sensor feeds: the window could not tell their samples apart."""
+    feeding: defaultdict[str, list[str]] = defaultdict(list)
+    for sensor in sensors:
+        for source in sensor.sources:
+            feeding[source.name].append(sensor.name)
+    lines = []
+    for source_name, names in feeding.items():
+        if len(names) > 1:
+            tables = " and ".join(f"[sensors.{name}]" for name in names)
+            advice = (
+                f"rename [sensors.{source_name}], for instance to [sensors.{source_name}-2]"
+                if source_name in names
+                else "a recorded session names its sources itself, so keep one of them"
+            )
+            lines.append(f"{tables} feed one source, {source_name}; {advice}")
+    return lines
 
 
 async def check_broker(settings: Mqtt) -> Finding:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from agent.scalars import masked
+
 
 def lines(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
     """One line a fault: the key as it is written in the file, what was found, and what would be right."""
@@ -32,11 +34,24 @@ def _line(fault: Any, model: type[BaseModel], data: Mapping[str, Any]) -> str:
         case "union_tag_invalid":
             return f"{key}.kind: found {context['tag']!r}; one of {context['expected_tags']}"
         case "literal_error":
-            return f"{key}: found {found!r}; must be {context['expected']}"
+            return f"{key}: found {_shown(found)}; must be {context['expected']}"
         case "value_error":
             return f"{key or 'file'}: {context['error']}"
         case _:
-            return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}; found {found!r}"
+            return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}; found {_shown(found)}"
+
+
+def _shown(found: object) -> str:
+    """What was found, without what may be a secret: a table in the wrong place may hold the password."""
+    match found:
+        case str():
+            return repr(masked(found))
+        case Mapping():
+            return "a table"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return repr(found)
 
 
 def _written(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:

@@ -1,14 +1,18 @@
 """The values that stand in ``config.toml``: what a person writes, and what the program gets.
 
 Durations, sizes and rates are strings with a number and a unit; secrets stand somewhere else and are only pointed to.
+No message here shows a secret, also not one that was written where it does not belong.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import ssl
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -48,13 +52,33 @@ def _parse(text: object, units: dict[str, float] | dict[str, int], what: str, ex
         raise ValueError(
             f'{what} is a string with a number and a unit, such as "{example}" (units: {known}); found {text!r}'
         )
-    return float(match[1]) * units[match[2]]
+    value = float(match[1]) * units[match[2]]
+    if not math.isfinite(value):
+        raise ValueError(f"{what} of that size is beyond all bounds")
+    return value
 
 
-def _positive(ns: int) -> int:
-    if ns <= 0:
+def within(least: str, most: str) -> AfterValidator:
+    """For a duration: from ``least`` to ``most``, both as a person writes them."""
+    least_ns, most_ns = parse_duration(least), parse_duration(most)
+
+    def check(ns: int) -> int:
+        if not least_ns <= ns <= most_ns:
+            raise ValueError(f'must be from "{least}" to "{most}"; found {ns / 1e9:g} s')
+        return ns
+
+    return AfterValidator(check)
+
+
+def masked(text: str) -> str:
+    """The text, in which dots stand for the user and password of an address."""
+    return re.sub(r"^(\w+://)?.*@", r"\1…@", text, flags=re.DOTALL)
+
+
+def _positive(size: int) -> int:
+    if size <= 0:
         raise ValueError("must be above 0")
-    return ns
+    return size
 
 
 def _topic_level(text: str) -> str:
@@ -63,25 +87,63 @@ def _topic_level(text: str) -> str:
     return text
 
 
-def _secret(text: object) -> object:
+def _broker(text: str) -> str:
+    """The host must be one that can be looked up, and the port one that can be listened on."""
+    wrong = ValueError(
+        'must be "embedded", "embedded:PORT", "mqtt://HOST[:PORT]" or "mqtts://HOST[:PORT]", the port from 1 to 65535'
+        f" (user and password have keys of their own); found {masked(text)!r}"
+    )
+    if not re.fullmatch(r"embedded(:\d+)?|mqtts?://[^/?#@\s]+", text):
+        raise wrong
+    try:
+        url = urlsplit(text.replace("embedded", "mqtt://127.0.0.1") if text.startswith("embedded") else text)
+        host, port = url.hostname or "", url.port
+        host.encode("idna")  # as a look-up does: no empty part, none too long
+    except ValueError:
+        raise wrong from None
+    if not host or port == 0:
+        raise wrong
+    return text
+
+
+def _authority(path: Path) -> Path:
+    """A file of certificates, looked into here so that the connection need not."""
+    try:
+        path = path.expanduser()
+        ssl.create_default_context(cafile=path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the ~ of a user who does not exist
+        raise ValueError(f"must be a file of certificates (PEM); {path}: {error}") from None
+    return path
+
+
+def _secret(text: object) -> str:
     """``${NAME}`` from the environment, or the content of a file; never the secret itself."""
-    if not isinstance(text, str):
-        return text
-    if match := re.fullmatch(r"\$\{(\w+)\}", text):
+    not_here = "a secret is not written here: give ${NAME} (from the environment) or a file's absolute path"
+    written = text if isinstance(text, str) else ""
+    if match := re.fullmatch(r"\$\{(\w+)\}", written):
         if match[1] not in os.environ:
             raise ValueError(f"the environment has no variable {match[1]}; set it before the start")
         return os.environ[match[1]]
-    path = Path(text).expanduser()
-    if not path.is_absolute() or not path.is_file():
-        raise ValueError("a secret is not written here: give ${NAME} (from the environment) or a file's absolute path")
-    return path.read_text(encoding="utf-8").rstrip("\n")
+    try:
+        path = Path(written).expanduser()
+        if not path.is_absolute() or not path.is_file():
+            raise ValueError(not_here)
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    except OSError as error:  # its own text would show the path, which may be the secret
+        raise ValueError(f"{not_here}; that file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{not_here}; that file is not UTF-8 text") from None
+    except RuntimeError:
+        raise ValueError(f"{not_here}; that home directory is not known") from None
 
 
-Duration = Annotated[int, BeforeValidator(parse_duration), AfterValidator(_positive)]
-DurationOrZero = Annotated[int, BeforeValidator(parse_duration)]
+Duration = Annotated[int, BeforeValidator(parse_duration), within("1 ns", "365 d")]
+DurationOrZero = Annotated[int, BeforeValidator(parse_duration), within("0 s", "365 d")]
 Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive)]
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[str, AfterValidator(_topic_level)]
+Broker = Annotated[str, AfterValidator(_broker)]
+Authority = Annotated[Path, AfterValidator(_authority)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.seams import EncoderError
 from agent.types import F64
 
 FLOOR = 1e-3
@@ -23,7 +24,7 @@ TINY = 1e-6
 """Lower bound of a posterior: ``Evidence.probs`` is never 0, and one head must not be able to veto a label."""
 
 
-class HeadError(Exception):
+class HeadError(EncoderError):
     """A head could not be read, or does not fit. The message names the file, what was wanted and what was found."""
 
 

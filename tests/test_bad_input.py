@@ -3,9 +3,12 @@
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from engines.models import ModelStore
@@ -110,6 +113,81 @@ async def test_a_model_file_with_another_hash_is_refused(tmp_path: Path) -> None
     assert "language-encoder" in output
     assert "python launch.py models fetch" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        'agent.labels=["joy", "anger"]',
+        'encoders.text.labels={happy = "joy"}',
+        'encoders.vision.labels={hapy = "happy"}',
+    ],
+)
+async def test_labels_that_no_model_has_are_said(override: str) -> None:
+    for words in (("replay", "demo"), ("demo", "--once", "--set", f"mqtt.broker=embedded:{free_port()}")):
+        code, output = await launch(*words, "--set", override, "--log-level", "ERROR")
+        assert code == 1
+        assert output.startswith("labels: ")
+        assert "the agent" in output
+        assert len(output.splitlines()) == 1
+
+
+async def test_options_count_before_the_verb_and_after_it(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("")
+    before = ("--set", "fusion.rule=nonsense", "--config", str(config), "--log-level", "ERROR")
+    code, output = await launch(*before, "replay", "demo", "--set", "agent.hop=1 ms")
+    assert code == 2
+    assert output.startswith(f"{config}: 2 faults")
+    assert "fusion.rule: found 'nonsense'" in output
+    assert "agent.hop: must be from" in output
+    code, output = await launch("--set", "fusion.rule=nonsense", "devices", "--set", "fusion.rule=max")
+    assert code == 0, output  # the later one wins
+
+
+@pytest.mark.parametrize("speed", ["nan", "0", "-1", "inf", "1e-300", "fast"])
+async def test_a_speed_that_is_none_is_a_usage_error(speed: str) -> None:
+    code, output = await launch("replay", "demo", f"--speed={speed}")
+    assert code == 2
+    assert f"argument --speed: must be \"max\" or a factor from 0.001, such as 1 or 0.5; found '{speed}'" in output
+
+
+async def test_two_sensors_that_feed_one_source_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[sensors.recorded]\nkind = "replay"\nsession = "{ROOT}/sensors/demo"\n'
+        '[sensors.camera]\nkind = "camera"\ndevice = "0"\n'
+    )
+    code, output = await launch("--config", str(config))
+    assert code == 2
+    assert output.splitlines() == [
+        f"{config}: 1 fault",
+        "  [sensors.recorded] and [sensors.camera] feed one source, camera;"
+        " rename [sensors.camera], for instance to [sensors.camera-2]",
+    ]
+    config.write_text("".join(
+        f'[sensors.{name}]\nkind = "replay"\nsession = "{ROOT}/sensors/demo"\n' for name in ("one", "two")
+    ))  # fmt: skip
+    code, output = await launch("--config", str(config))
+    assert code == 2
+    assert output.count("a recorded session names its sources itself, so keep one of them") == 3
+
+
+@pytest.mark.parametrize("words", [("--out", "-"), ()])
+def test_a_reader_that_has_enough_is_no_error(words: tuple[str, ...]) -> None:
+    command = (sys.executable, "launch.py", "replay", "demo", *words, "--log-level", "ERROR")
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+async def test_an_out_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    code, output = await launch("replay", "demo", "--out", str(tmp_path), "--log-level", "ERROR")
+    assert (code, output) == (1, f"--out {tmp_path}: cannot be written: Is a directory\n")
 
 
 async def test_help_explains_every_verb() -> None:

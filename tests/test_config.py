@@ -4,6 +4,7 @@ import pytest
 
 from agent.clock import MS, SECOND
 from agent.config import CameraSensor, ConfigError, load, prior_of
+from agent.pipeline import SPEECH
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,7 +68,22 @@ def test_five_faults_give_five_messages(tmp_path: Path) -> None:
         ("[sensors.eye]\nkind = 'camera'", "sensors.eye.device: is missing, and has no default"),
         ("[sensors.eye]\ndevice = '0'", "sensors.eye.kind: is missing; one of camera, microphone, text, stdin, replay"),
         ("[encoders.visoin]", "encoders.visoin: unknown key; did you mean vision?"),
-        ("[agent]\nprior = [1, 2]", 'agent.prior: must be "uniform" or 7 numbers, one a label; found 2'),
+        ("[agent]\nprior = [1, 2]", 'agent.prior: must be "uniform" or 7 numbers from 1e-6 to 1e6, one a label; f'),
+        ("[agent]\nprior = [inf, 1, 1, 1, 1, 1, 1]", 'agent.prior: must be "uniform" or 7 numbers from 1e-6 to 1e6'),
+        ("[agent]\nprior = 'unform'", 'agent.prior: must be "uniform" or 7 numbers from 1e-6 to 1e6'),
+        ("[agent]\nhop = '10 ms'", 'agent.hop: must be from "20 ms" to "365 d"; found 0.01 s'),
+        (f"[agent]\nlateness = '{'9' * 400} s'", "agent.lateness: a duration of that size is beyond all bounds"),
+        ("[encoders.vision]\nspan = '61 s'", 'encoders.vision.span: must be from "1 ns" to "60 s"; found 61 s'),
+        ("[encoders.audio]\nspan = '11 s'", 'encoders.audio.span: must be from "1 ns" to "10 s"; found 11 s'),
+        (
+            "[encoders.audio]\nreliability = nan",
+            "encoders.audio.reliability: input should be a finite number; found nan",
+        ),
+        ("[sensors.c]\nkind = 'camera'\ndevice = '0'\nfps = inf", "sensors.c.fps: input should be a finite number"),
+        (f"[sensors.{SPEECH}]\nkind = 'text'", "sensors.speech: the name is kept for the transcripts of spoken words"),
+        ("[mqtt]\nca_file = '/no/such/file'", "mqtt.ca_file: must be a file of certificates (PEM); /no/such/file: [Er"),
+        ("[mqtt]\nca_file = '~nouser/x'", "mqtt.ca_file: must be a file of certificates (PEM); ~nouser/x: "),
+        (f"[mqtt]\nca_file = '{ROOT}/README.md'", "mqtt.ca_file: must be a file of certificates (PEM); "),
         (
             "[agent]\nnode = 'a/b'",
             "agent.node: must be one level of an MQTT topic: no /, +, #, white space; found 'a/b'",
@@ -83,6 +99,64 @@ def test_five_faults_give_five_messages(tmp_path: Path) -> None:
 def test_each_fault_names_its_key_and_what_to_do(tmp_path: Path, text: str, line: str) -> None:
     (found,) = faults(written(tmp_path, text))
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [
+        *("embedded:99999", "embedded:0", "embedded:", "mqtt://h:99999", "mqtt://h:0", "mqtt://h:abc", "mqtt://:1883"),
+        *("mqtt://[::1", "mqtt://a..b", f"mqtt://{'a' * 64}", "mqtt://h/x", "mqtt://h?x", "http://h"),
+    ],
+)
+def test_a_broker_that_no_connection_could_be_made_to(tmp_path: Path, broker: str) -> None:
+    (found,) = faults(written(tmp_path, f"[mqtt]\nbroker = '{broker}'"))
+    assert found.startswith('mqtt.broker: must be "embedded", "embedded:PORT", "mqtt://HOST[:PORT]" or "mqtts://')
+    assert found.endswith(f"found {broker!r}")
+
+
+@pytest.mark.parametrize("broker", ["embedded:1884", "mqtt://h", "mqtts://h.example:8883", "mqtt://[::1]:1883"])
+def test_a_broker_that_may_be_there(tmp_path: Path, broker: str) -> None:
+    assert load(written(tmp_path, f"[mqtt]\nbroker = '{broker}'")).mqtt.broker == broker
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[mqtt]\nbroker = 'mqtt://bob:4711@host'",
+        "[mqtt]\nbroker = 'mqtt://bob:a/b@4711@host:1883'",
+        "[mqtt]\npassword = 4711",
+        "[mqtt]\npassword = ['4711']",
+        f"[mqtt]\npassword = '/4711{'x' * 300}'",  # no file can have so long a name
+        "[mqtt]\npassword = '~4711/x'",
+        "[[mqtt]]\npassword = '4711'",
+        "mqtt = 'mqtt://bob:4711@host'",
+    ],
+)
+def test_no_message_shows_a_secret(tmp_path: Path, text: str) -> None:
+    (found,) = faults(written(tmp_path, text))
+    assert found.startswith("mqtt")
+    assert "4711" not in found
+
+
+def test_an_override_that_goes_wrong_does_not_show_its_value(tmp_path: Path) -> None:
+    path = written(tmp_path, "[mqtt]\nuser = 'bob'")
+    assert faults(path, "mqtt.user.password=4711") == ("--set mqtt.user.password: user is a value, not a table",)
+
+
+def test_a_password_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xff\xfe")
+    (found,) = faults(written(tmp_path, f"[mqtt]\npassword = '{tmp_path}/secret'"))
+    assert found.endswith("that file is not UTF-8 text")
+
+
+def test_a_camera_may_be_named_by_its_number(tmp_path: Path) -> None:
+    path = written(tmp_path, "[sensors.camera]\nkind = 'camera'\ndevice = '0'")
+    camera = load(path, ["sensors.camera.device=1"]).sensors["camera"]
+    assert isinstance(camera, CameraSensor)
+    assert camera.device == "1"
+    assert faults(path, "sensors.camera.device=true") == (
+        "sensors.camera.device: input should be a valid string; found True",
+    )
 
 
 def test_a_password_never_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,9 @@ RECIPES = dict(
 def changed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of the repository to which the recipe of that name was applied."""
     tree = tmp_path / "attune"
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.split(b"\0")
     for name in (os.fsdecode(raw) for raw in listed if raw):
         if (ROOT / name).exists():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
