@@ -16,6 +16,9 @@ from agent.window import SourceState
 
 log = logging.getLogger(__name__)
 
+STEADY_NS = 10 * SECOND
+"""How long a sensor has to deliver until its next failure counts as the first: one that flaps is not well again."""
+
 
 @dataclass(slots=True)
 class Backoff:
@@ -48,6 +51,7 @@ async def supervise(
     """Feed what the sensor delivers until its input ends; after a `SensorError` pause and start it again.
 
     Its sources are ``FAILED`` between an error and the first thing that comes again, and ``DISABLED`` after the end.
+    The pauses grow until it has delivered for `STEADY_NS`.
     """
     backoff = backoff or Backoff()
     said = ""
@@ -56,12 +60,11 @@ async def supervise(
         nonlocal said
         log.info("sensor %s delivers", sensor.name)
         _mark(sensor, mark, SourceState.LIVE)
-        backoff.reset()
         said = ""
 
     while True:
         try:
-            await _deliver(sensor, feed, recovered)
+            await _deliver(sensor, feed, begun=recovered, steady=backoff.reset, clock=clock)
         except SensorError as error:
             _mark(sensor, mark, SourceState.FAILED)
             metrics.count(f"{sensor.name}.failures")
@@ -76,14 +79,24 @@ async def supervise(
             return
 
 
-async def _deliver(sensor: Sensor, feed: Callable[[Sample | Watermark], None], begun: Callable[[], None]) -> None:
-    """Feed one run of the sensor; calls ``begun`` before its first item."""
-    first = True
+async def _deliver(
+    sensor: Sensor,
+    feed: Callable[[Sample | Watermark], None],
+    *,
+    begun: Callable[[], None],
+    steady: Callable[[], None],
+    clock: Clock,
+) -> None:
+    """Feed one run of the sensor; calls ``begun`` before its first item, ``steady`` at those `STEADY_NS` after it."""
+    first_ns: int | None = None
     async with aclosing(sensor.stream()) as stream:
         async for item in stream:
-            if first:
-                first = False
+            now_ns = clock.now_ns()
+            if first_ns is None:
+                first_ns = now_ns
                 begun()
+            elif now_ns - first_ns >= STEADY_NS:
+                steady()
             feed(item)
 
 

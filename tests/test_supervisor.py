@@ -32,11 +32,24 @@ def delivers(*samples: Sample) -> Callable[[], Steps]:
     return run
 
 
+def flaps(clock: VirtualClock, *, after_ns: int) -> Callable[[], Steps]:
+    """Delivers twice, so far apart, and fails."""
+
+    async def run() -> Steps:
+        yield frame(clock.now_ns())
+        clock.advance_to(clock.now_ns() + after_ns)
+        yield frame(clock.now_ns())
+        raise SensorError("a loose plug")
+
+    return run
+
+
 async def supervised(
     *runs: Callable[[], Steps],
+    clock: VirtualClock | None = None,
 ) -> tuple[list[Sample | Watermark], list[SourceState], list[int], Metrics]:
     """What a sensor with these runs fed, the states it went through, the instants of its pauses, the metrics."""
-    clock, metrics = VirtualClock(), Metrics()
+    clock, metrics = clock or VirtualClock(), Metrics()
     fed: list[Sample | Watermark] = []
     states: list[SourceState] = []
     pauses: list[int] = []
@@ -67,6 +80,23 @@ async def test_a_sensor_that_fails_is_started_again_until_its_input_ends() -> No
     assert states == [live, failed, failed, failed, live, disabled]
     assert metrics.counts["camera.failures"] == 3
     assert len(pauses) == 3
+
+
+async def test_the_pauses_of_a_sensor_that_flaps_grow() -> None:
+    clock = VirtualClock()
+    _, states, pauses, _ = await supervised(*[flaps(clock, after_ns=9 * SECOND)] * 6, delivers(), clock=clock)
+    for pause_ns, full_ms in zip(pauses, (500, 1000, 2000, 4000, 8000, 16_000), strict=True):
+        assert full_ms / 2 <= pause_ns / MS <= full_ms
+    assert states[:4] == [SourceState.LIVE, SourceState.FAILED] * 2
+
+
+async def test_after_ten_seconds_of_delivering_a_failure_counts_as_the_first() -> None:
+    clock = VirtualClock()
+    flapping, steady = flaps(clock, after_ns=0), flaps(clock, after_ns=10 * SECOND)
+    _, _, pauses, _ = await supervised(*[flapping] * 4, steady, flapping, delivers(), clock=clock)
+    assert 2000 <= pauses[3] / MS <= 4000
+    assert pauses[4] / MS <= 500
+    assert 500 <= pauses[5] / MS <= 1000
 
 
 async def test_the_same_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
