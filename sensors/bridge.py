@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
+from agent.clock import rfc3339
 from agent.seams import SensorError
 
 T = TypeVar("T")
@@ -20,7 +22,8 @@ class Bridge(Generic[T]):
 
     Device drivers block, and some hang for good: no time-out reaches a read that is stuck in a kernel or a library. So
     each gets a thread with one owner, `items`. A driver that keeps silent for `stall_s` is an error; when it does not
-    end within `JOIN_S` of being told to, it is abandoned and holds up neither the loop nor the end of the process.
+    end within `JOIN_S` of being told to, it is abandoned and holds up neither the loop nor the end of the process. An
+    abandoned thread can not be ended, so while that of `former` lives there is no other: one a sensor, not one a try.
 
     The hand-over is bounded to `size` items. Overflow policy: the oldest goes, for what is newest matters most; each
     is counted in ``drops["overflow"]``.
@@ -37,22 +40,30 @@ class Bridge(Generic[T]):
         stall_s: float,
         open_s: float,
         drops: Counter[str],
+        former: Bridge[T] | None = None,
     ) -> None:
+        """`former` is the last bridge of the same sensor whose driver was left behind, if any."""
         self.name = name
         self.stopping = threading.Event()
         """Set when the driver is to end."""
-        self.abandoned = False
-        """Whether the driver did not end when it was told to."""
+        self.told_at = ""
+        """Wall-clock time at which the driver was told to end, for people to read."""
         self._drive = drive
         self._stall_s = stall_s
         self._open_s = open_s
         self._drops = drops
+        self._former = former
         self._items: deque[T] = deque(maxlen=size)
         self._lock = threading.Lock()
         self._wake = asyncio.Event()
         self._over = False
         self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the driver was told to end and still has not."""
+        return bool(self.told_at) and not self._over
 
     def put(self, item: T) -> None:
         """Hand one item over; from any thread, never blocks."""
@@ -66,7 +77,15 @@ class Bridge(Generic[T]):
         """What the driver puts, until it returns. Once only.
 
         Raises what the driver raised, and `SensorError` when it stalls: before its first item it may take `open_s`.
+        Raises `SensorError` at once, and starts nothing, while the driver of `former` hangs.
         """
+        if self._former is not None and self._former.hangs:
+            # The instant, not how long ago: the same words each time are logged once.
+            raise SensorError(
+                f"{self.name}: its driver hangs, was told to end at {self._former.told_at} and does not react; it is"
+                " not opened again before that ends; if it stays so, plug the device in anew or restart the agent"
+            )
+        self._former = None
         self._loop = asyncio.get_running_loop()
         thread = threading.Thread(target=self._main, name=f"{self.name} driver", daemon=True)
         thread.start()
@@ -86,6 +105,7 @@ class Bridge(Generic[T]):
             if self._error is not None:
                 raise self._error
         finally:
+            self.told_at = rfc3339(time.time_ns())
             self.stopping.set()
             await self._join()
 
@@ -107,7 +127,6 @@ class Bridge(Generic[T]):
                     if not self._over:
                         await self._wake.wait()
         except TimeoutError:
-            self.abandoned = True
             log.warning("%s: its driver does not react and is left behind", self.name)
 
     def _main(self) -> None:

@@ -16,7 +16,7 @@ from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample, Source, Watermark
 from sensors.bridge import Bridge
 from sensors.stamps import PtsMap
-from sensors.video import Format, Kind, kind_of, open_video, pts_ns, without_password
+from sensors.video import CUT_OFF_NS, Format, Kind, kind_of, open_video, pts_ns, video_ns, without_password
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class CameraSensor:
         self._max_fps = max_fps
         self._loop = loop
         self._stall_ns = stall_ns
+        self._hanging: Bridge[Sample] | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
@@ -64,10 +65,15 @@ class CameraSensor:
             # OpenCV's own time-outs for streams are as long as the stall: theirs is the better message.
             open_s=2 * stall_s,
             drops=self.drops,
+            former=self._hanging,
         )
-        async with aclosing(bridge.items()) as items:
-            async for sample in items:
-                yield sample
+        try:
+            async with aclosing(bridge.items()) as items:
+                async for sample in items:
+                    yield sample
+        finally:
+            if bridge.hangs:
+                self._hanging = bridge
 
     def _drive(self, bridge: Bridge[Sample]) -> None:
         """In the driver's thread: grab, stamp, retrieve, hand over."""
@@ -98,10 +104,18 @@ class CameraSensor:
         epoch_ns, shown_ns, frames = time.monotonic_ns(), 0, 0
         period_ns = round(SECOND / (capture.get(cv2.CAP_PROP_FPS) or 25))
         gate = RateGate(self._max_fps)
+        announced_ns, told = video_ns(capture), False
         while not bridge.stopping.is_set():
             if not capture.grab():
                 if frames == 0:
                     raise SensorError(f"{self.name}: not one frame of {self._shown} can be decoded; is it damaged?")
+                if shown_ns < announced_ns - CUT_OFF_NS and not told:  # once, not in each round of a loop
+                    told = True
+                    ends = (shown_ns / SECOND, announced_ns / SECOND)
+                    log.warning(
+                        "%s: %s is damaged, ends at %.1f s of %.1f s; copy or record it again",
+                        *(self.name, self._shown, *ends),
+                    )
                 if not self._loop or not capture.set(cv2.CAP_PROP_POS_FRAMES, 0):
                     log.info("%s: %s is at its end, after %d frames", self.name, self._shown, frames)
                     return

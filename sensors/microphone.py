@@ -62,12 +62,19 @@ class MicrophoneSensor:
         self._device = device
         self._block_ns = block_ns
         self._stall_ns = stall_ns
+        self._hanging: Bridge[Block] | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
         stall_s = self._stall_ns / SECOND
         bridge: Bridge[Block] = Bridge(
-            self.name, drive=self._drive, size=self.QUEUE, stall_s=stall_s, open_s=2 * stall_s, drops=self.drops
+            self.name,
+            drive=self._drive,
+            size=self.QUEUE,
+            stall_s=stall_s,
+            open_s=2 * stall_s,
+            drops=self.drops,
+            former=self._hanging,
         )
         timeline = Timeline(self.name, self.drops)
         try:
@@ -77,7 +84,8 @@ class MicrophoneSensor:
                     if sample is not None:
                         yield sample
         finally:
-            if bridge.abandoned:
+            if bridge.hangs:
+                self._hanging = bridge
                 portaudio.forsake()
 
     def _drive(self, bridge: Bridge[Block]) -> None:

@@ -54,9 +54,12 @@ def load() -> Any:
 
 
 def inputs() -> tuple[Input, ...]:
-    """The devices with inputs, read afresh unless a stream is open. Raises `SensorError` where PortAudio is missing."""
+    """The devices with inputs, read afresh unless a stream is open.
+
+    Raises `SensorError` where PortAudio is missing or fails.
+    """
     sounddevice = load()
-    with _lock:
+    with _as_sensor_error(sounddevice, "PortAudio does not list the microphones"), _lock:
         _refresh(sounddevice)
         return _listed(sounddevice)
 
@@ -66,28 +69,34 @@ def open_input(name: str, pattern: str, *, settings: Callable[[Any, Input], dict
     """A stream of the first input whose name fits the glob `pattern`, opened, not yet started; closed at the end.
 
     ``default`` is the system's default input. `settings` gives, for sounddevice and the input that was chosen, the
-    arguments of ``sounddevice.InputStream``. Raises `SensorError`. Blocks, and holds back other microphones that open
-    meanwhile: PortAudio's opening is not thread-safe.
+    arguments of ``sounddevice.InputStream``. Raises `SensorError`, also for what PortAudio says while the stream is in
+    use. Blocks, and holds back other microphones that open meanwhile: PortAudio's opening is not thread-safe.
     """
     global _open
     sounddevice = load()
-    with _lock:
-        _refresh(sounddevice)
-        device = _choose(name, pattern, _listed(sounddevice))
-        try:
-            stream = sounddevice.InputStream(device=device.index, **settings(sounddevice, device))
-        except sounddevice.PortAudioError as error:
-            raise SensorError(
-                f"{name}: {device.name} does not open ({error}); another program may hold it, or the sound server may"
-                " be down"
-            ) from None
-        _open += 1
-    try:
-        yield stream
-    finally:
-        stream.close(ignore_errors=True)
+    with _as_sensor_error(sounddevice, f"{name}: PortAudio failed on {pattern!r}"):
         with _lock:
-            _open -= 1
+            _refresh(sounddevice)
+            device = _choose(name, pattern, _listed(sounddevice))
+            stream = sounddevice.InputStream(device=device.index, **settings(sounddevice, device))
+            _open += 1
+        try:
+            yield stream
+        finally:
+            stream.close(ignore_errors=True)
+            with _lock:
+                _open -= 1
+
+
+@contextmanager
+def _as_sensor_error(sounddevice: Any, what: str) -> Iterator[None]:
+    try:
+        yield
+    except sounddevice.PortAudioError as error:
+        raise SensorError(
+            f"{what} ({error}); the microphone may have been unplugged, another program may hold it, or the sound"
+            " server may be down"
+        ) from None
 
 
 def forsake() -> None:
@@ -97,8 +106,10 @@ def forsake() -> None:
 
 def _refresh(sounddevice: Any) -> None:
     if _open == 0:
-        # sounddevice offers no public way to read the list again.
-        sounddevice._terminate()
+        # sounddevice offers no public way to read the list again. After an initialisation that failed there is nothing
+        # to terminate, and trying to is an error.
+        if sounddevice._initialized:
+            sounddevice._terminate()
         sounddevice._initialize()
 
 

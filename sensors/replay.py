@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,16 @@ from dataclasses import replace
 from agent.clock import Clock
 from agent.types import Sample, Watermark
 from sensors.session import Session, arrival_ns
+from sensors.session_files import SessionError
+
+log = logging.getLogger(__name__)
 
 
 class ReplaySensor:
     """A `Sensor` that feeds all the sources of a session in real time: at the pace of `clock`, from its now on.
 
-    With `loop` the next round goes on where the last one ended; otherwise it ends with the session.
+    With `loop` the next round goes on where the last one ended; otherwise it ends with the session. It also ends, with
+    a warning, where a file turns out to be damaged: starting again would play the same part for ever.
     """
 
     AHEAD = 4
@@ -32,7 +37,7 @@ class ReplaySensor:
         self._loop = loop
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
-        """See `agent.seams.Sensor`. Raises `SessionError` where a file turns out to be damaged."""
+        """See `agent.seams.Sensor`."""
         epoch_ns = self._clock.now_ns()
         while True:
             events = self._session.events()
@@ -42,6 +47,9 @@ class ReplaySensor:
                 async for event in self._decoded(events, thread):
                     await self._clock.sleep_until(epoch_ns + arrival_ns(event))
                     yield _shifted(event, epoch_ns)
+            except SessionError as error:
+                log.warning("%s: %s; the session ends here", self.name, error)
+                return
             finally:
                 # In the thread that runs them: let go of the generators, and with them of the files.
                 thread.submit(events.close)

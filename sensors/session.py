@@ -1,6 +1,7 @@
 """A recorded session: pictures, sound and text with the instants at which they happened.
 
-A session is a folder with any of these, or a single one of them (a video, a sound file, a ``.jsonl``)::
+A session is a folder with any of these, or a single one of them (a video, a sound file, a ``.jsonl``), in capitals or
+not::
 
     session.toml   name = "…", start = 2026-11-21T10:00:00Z (wall clock of t = 0), duration_s = 32.0,
                    notes = "…", video_offset_s = 0.0, audio_offset_s = 0.0 (from t = 0 to the file's own zero)
@@ -32,15 +33,12 @@ from sensors.session_files import (
     open_video,
     read_header,
     read_lines,
-    video_ns,
 )
 from sensors.text import HEARTBEAT_NS, MAX_DELAY_NS
-from sensors.video import pts_ns
+from sensors.video import CUT_OFF_NS, pts_ns, video_ns
 
 Event = Sample | Watermark
 BLOCK_NS = 20 * MS
-CUT_OFF_NS = 2 * SECOND
-"""A video that ends this much before it said it would is damaged; less is the rounding of its average frame rate."""
 
 
 @dataclass(frozen=True, slots=True)

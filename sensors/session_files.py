@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import soundfile
 
 from agent.clock import SECOND
@@ -66,7 +65,8 @@ def find_files(path: Path) -> Files:
     if not path.exists():
         raise SessionError(f"there is no session {path}; give a folder with video.mp4, audio.flac or text.jsonl")
     if path.is_file():
-        video, audio, text = (path if path.suffix in suffixes else None for suffixes in (VIDEO, AUDIO, TEXT))
+        ending = path.suffix.lower()
+        video, audio, text = (path if ending in suffixes else None for suffixes in (VIDEO, AUDIO, TEXT))
         found, files = path.suffix or "no ending", Files(video, audio, text)
     else:
         found = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
@@ -81,7 +81,10 @@ def find_files(path: Path) -> Files:
 
 
 def _one(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
-    found = [folder / (stem + suffix) for suffix in suffixes if (folder / (stem + suffix)).exists()]
+    entries = sorted(folder.iterdir())
+    found = [
+        file for suffix in suffixes for file in entries if file.stem.lower() == stem and file.suffix.lower() == suffix
+    ]
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise SessionError(f"{folder}: which of {names} is the {stem}? Leave one")
@@ -134,13 +137,6 @@ def open_video(path: Path) -> Any:
         return open_file("session", path)
     except SensorError as error:
         raise SessionError(str(error)) from None
-
-
-def video_ns(capture: Any) -> int:
-    """How long an opened video says that it is."""
-    frames: float = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    fps: float = capture.get(cv2.CAP_PROP_FPS)
-    return round(max(0, frames) / (fps or 25) * SECOND)
 
 
 def open_audio(path: Path) -> Any:

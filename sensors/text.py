@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections import Counter, deque
@@ -10,8 +11,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from agent.clock import MS, SECOND, Clock
+from agent.seams import SensorError
 from agent.types import Modality, Sample, Source, Text, Watermark
 from sensors.message import Message, Unreadable, parse
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_NS = 100 * MS
 """How often a silent source says that it is only silent: a window settles this much after its end at the latest."""
@@ -114,12 +118,15 @@ class TextInbox:
 class StdinSensor:
     """A `Sensor` of one text source: every line on standard input is a message, parsed as in `TextInbox`.
 
-    Ends at the end of the input, such as of ``/dev/null`` under a service manager. It reads on the loop when there is
-    something to be read: a thread that waits in ``read`` could not be told to end.
+    Ends at the end of the input, such as of ``/dev/null`` under a service manager, and at once where there is none. It
+    reads on the loop when there is something to be read: a thread that waits in ``read`` could not be told to end.
     """
 
     CHUNK = 4096
-    """Bytes a turn of the loop; some lines of chat, not more than the inbox holds."""
+    """Bytes a turn of the loop, so that a long input holds nothing else up.
+
+    Of more short lines than the inbox holds the oldest go, as in any flood, and are counted as ``overflow``.
+    """
     PACE_S = 0.01
     """Pause between chunks of a regular file, which is always ready."""
 
@@ -132,25 +139,41 @@ class StdinSensor:
         self._clock = clock
         self._fd = fd
         self._line = bytearray()
+        self._error: OSError | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
+        fd = self._fd
+        if fd is None:
+            if sys.stdin is None:  # closed by who started us, as with `<&-`
+                log.info("%s: there is no standard input", self.name)
+                return
+            fd = sys.stdin.fileno()
+        self._inbox.closed, self._error = False, None
         loop = asyncio.get_running_loop()
-        fd = sys.stdin.fileno() if self._fd is None else self._fd
         try:
             loop.add_reader(fd, self._read, fd)
             reader = None
         except PermissionError:  # epoll does not take regular files and /dev/null
             reader = asyncio.create_task(self._read_file(fd), name=f"{self.name} file")
+            reader.add_done_callback(lambda _: self._inbox.close())
         try:
             async with aclosing(self._inbox.stream()) as items:
                 async for item in items:
                     yield item
+            if reader is not None:
+                await reader
+            if self._error is not None:
+                raise SensorError(
+                    f"{self.name}: standard input can not be read ({self._error}); an agent in the background has no"
+                    " terminal: bring it to the foreground, or start it with `< /dev/null`"
+                )
         finally:
             if reader is None:
                 loop.remove_reader(fd)
             else:
                 reader.cancel()
+                await asyncio.wait([reader])  # it must not close the inbox of the next run
 
     async def _read_file(self, fd: int) -> None:
         while not self._inbox.closed:
@@ -158,7 +181,13 @@ class StdinSensor:
             await asyncio.sleep(self.PACE_S)
 
     def _read(self, fd: int) -> None:
-        chunk = os.read(fd, self.CHUNK)
+        try:
+            chunk = os.read(fd, self.CHUNK)
+        except BlockingIOError:  # who shares it made it non-blocking, and was faster
+            return
+        except OSError as error:  # EIO from a terminal in whose background we are; left in place, it is ready for ever
+            self._error = error
+            chunk = b""
         arrival_ns = self._clock.now_ns()
         for piece in chunk.splitlines(keepends=True):
             # What is over the limit need not be kept to be counted as too long.

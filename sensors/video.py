@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,7 @@ from typing import Any
 
 import cv2
 
-from agent.clock import MS
+from agent.clock import MS, SECOND
 from agent.seams import SensorError
 from sensors.devices import find_cameras
 
@@ -25,6 +26,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+CUT_OFF_NS = 2 * SECOND
+"""A video that ends this much before it said it would is damaged; less is the rounding of its average frame rate."""
 NETWORK = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "udp://", "tcp://", "srt://", "rtp://")
 
 
@@ -97,7 +100,8 @@ def open_video(name: str, device: str, *, wanted: Format, timeout_ns: int) -> An
 def open_file(name: str, path: Path) -> Any:
     """As `open_video`, for a file. Raises `SensorError` when it is missing, empty or no video."""
     if not path.exists():
-        raise SensorError(f"{name}: there is no file {path}; check the path")
+        shown = without_password(str(path))  # it may be an address with a scheme that we do not know
+        raise SensorError(f"{name}: there is no file {shown}; check the path")
     if path.is_file() and path.stat().st_size == 0:
         raise SensorError(f"{name}: {path} is empty; copy or record it again")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -107,6 +111,13 @@ def open_file(name: str, path: Path) -> Any:
             " format that FFmpeg does not know; `ffprobe` on it says more"
         )
     return capture
+
+
+def video_ns(capture: Any) -> int:
+    """How long an opened video says that it is; 0 where it does not."""
+    frames: float = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    fps: float = capture.get(cv2.CAP_PROP_FPS)
+    return round(max(0, frames) / (fps or 25) * SECOND)
 
 
 def pts_ns(capture: Any) -> int:
@@ -163,28 +174,39 @@ def _open_stream(name: str, url: str, *, timeout_ns: int) -> Any:
 
 
 def _open_pipeline(name: str, pipeline: str) -> Any:
+    shown = without_password(pipeline)
     if "GSTREAMER" not in opencv_backends():
         raise SensorError(
-            f"{name}: {pipeline!r} is a GStreamer pipeline, but OpenCV {cv2.__version__} here is built without"
+            f"{name}: {shown!r} is a GStreamer pipeline, but OpenCV {cv2.__version__} here is built without"
             " GStreamer; on Debian, Ubuntu or JetPack `apt install python3-opencv`, make the virtual environment with"
             " --system-site-packages, and uninstall opencv-python-headless from it"
         )
     capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
     if not capture.isOpened():
         raise SensorError(
-            f"{name}: GStreamer does not start {pipeline!r}; it must end in `appsink`; try it with `gst-launch-1.0`"
+            f"{name}: GStreamer does not start {shown!r}; it must end in `appsink`; try it with `gst-launch-1.0`"
         )
     return capture
 
 
-def without_password(url: str) -> str:
-    """`url` as it may be shown in a log: ``rtsp://user:secret@host`` becomes ``rtsp://user:…@host``."""
-    scheme, mark, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    login, at, host = authority.rpartition("@")
-    if not at:
-        return url
-    return f"{scheme}{mark}{login.partition(':')[0]}:…@{host}{slash}{path}"
+def without_password(device: str) -> str:
+    """`device` as it may be shown in a log: ``rtsp://user:secret@host`` becomes ``rtsp://user:…@host``.
+
+    Rather hides too much, up to the last ``@``: a password may hold ``/`` and ``@``, though an address should not. In
+    a pipeline, which ends an address at a space, and in a query, also what ``user-pw=…`` and its like say.
+    """
+    kind = kind_of(device)
+    shown = (_PIPELINE_LOGIN if kind is Kind.PIPELINE else _LOGIN).sub(r"\1:…@", device)
+    return shown if kind is Kind.FILE else _SECRET.sub(r"\1…", shown)
+
+
+_LOGIN = re.compile(r"(:/+[^/:\[]*):.*@", re.DOTALL)  # one slash is what `Path` leaves of two
+_PIPELINE_LOGIN = re.compile(r"(://[^\s/:\[]*):\S*@")
+_SECRET = re.compile(
+    r"((?<![a-z])(?:user-pw|proxy-pw|password|passwd|passphrase|pass|pwd|pw)\s*=\s*(?:\(\w+\)\s*)?)"
+    r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\S)+)""",
+    re.IGNORECASE,
+)
 
 
 def _format(capture: Any) -> Format:

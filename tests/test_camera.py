@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,6 +36,18 @@ async def test_a_file_plays_at_the_pace_of_its_pts_and_ends(video: Path) -> None
     assert [round((sample.t_ns - samples[0].t_ns) / MS) for sample in samples] == [100 * n for n in range(10)]
     assert samples[-1].arrival_ns - samples[0].arrival_ns > 800 * MS
     assert not sensor.drops
+
+
+@pytest.mark.parametrize(("quarters", "said"), [(1, 1), (4, 0)])
+async def test_a_file_that_ends_well_before_its_end_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, quarters: int, said: int
+) -> None:
+    whole = make_video(tmp_path / "whole.avi", seconds=3).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * quarters // 4])
+    assert await read_samples(CameraSensor("camera", device=str(tmp_path / "cut.avi"), max_fps=1), 100)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == said
+    assert all(re.search(r"cut\.avi is damaged, ends at 0\.\d s of 3\.0 s", warning) for warning in warnings)
 
 
 async def test_a_looping_file_goes_on_with_the_time_line(video: Path) -> None:
@@ -190,6 +203,30 @@ async def test_a_reader_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: p
     assert not driver.is_alive()
 
 
+async def test_a_reader_that_hangs_is_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bridge, "JOIN_S", 0.1)
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    sensor = CameraSensor("camera", device=str(pipe), stall_ns=SECOND // 10)
+    errors: list[str] = []
+    try:
+        for _ in range(3):
+            with pytest.raises(SensorError) as caught:
+                await read_samples(sensor, 1)
+            errors.append(str(caught.value))
+        (driver,) = (thread for thread in threading.enumerate() if thread.name == "camera driver")
+    finally:
+        os.close(os.open(pipe, os.O_RDWR))
+    assert "delivered nothing" in errors[0]
+    assert re.match(r"camera: its driver hangs, was told to end at \d{4}-.*Z .* restart the agent", errors[1])
+    assert errors[2] == errors[1]
+    await asyncio.to_thread(driver.join, 20)
+    pipe.unlink()
+    make_video(pipe)
+    samples, _ = await read_till_back(sensor, 1)
+    assert len(samples) == 1
+
+
 def test_a_reader_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
@@ -238,9 +275,31 @@ def test_what_a_device_is(device: str, kind: Kind) -> None:
     assert kind_of(device) is kind
 
 
-def test_passwords_are_not_shown() -> None:
-    assert without_password("rtsp://me:a:b@host:554/x@y") == "rtsp://me:…@host:554/x@y"
-    assert without_password("rtsp://host/x@y") == "rtsp://host/x@y"
+@pytest.mark.parametrize(
+    ("device", "shown"),
+    [
+        ("rtsp://me:a:b@host:554/x", "rtsp://me:…@host:554/x"),
+        ("rtsp://me:a/b@host:554/x", "rtsp://me:…@host:554/x"),
+        ("rtsp://me:a@b/c@host/x", "rtsp://me:…@host/x"),
+        ("rtsp://host/x@y", "rtsp://host/x@y"),
+        ("rtsp://host:554/x", "rtsp://host:554/x"),
+        ("http://host/video?user=me&pwd=secret", "http://host/video?user=me&pwd=…"),
+        ("shots/pass=3.mp4", "shots/pass=3.mp4"),
+        ("rtspsrc location=rtsp://me:a/b@host/x ! appsink", "rtspsrc location=rtsp://me:…@host/x ! appsink"),
+        ("rtspsrc user-id=me user-pw=a&b ! appsink", "rtspsrc user-id=me user-pw=… ! appsink"),
+        (r'rtspsrc user-pw = "a \" b" latency=0 ! appsink', "rtspsrc user-pw = … latency=0 ! appsink"),
+        (r"rtspsrc user-pw=(string)a\ b latency=0 ! appsink", "rtspsrc user-pw=(string)… latency=0 ! appsink"),
+    ],
+)
+def test_passwords_are_not_shown(device: str, shown: str) -> None:
+    assert without_password(device) == shown
+
+
+@pytest.mark.parametrize("device", ["nosuchsource user-pw=secret ! appsink", "rtspx://me:secret@host/x"])
+async def test_passwords_are_not_in_messages(device: str) -> None:
+    with pytest.raises(SensorError, match="…") as caught:
+        await read_samples(CameraSensor("camera", device=device), 1)
+    assert "secret" not in str(caught.value)
 
 
 def test_opencv_reads_files() -> None:

@@ -14,6 +14,7 @@ import pytest
 from agent.clock import MS, SECOND
 from agent.seams import SensorError
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Watermark
+from sensors import portaudio
 from sensors.devices import find_microphones
 from sensors.microphone import Block, MicrophoneSensor, Timeline
 from sensors.resample import Resampler
@@ -116,6 +117,33 @@ async def test_two_at_once(pulse: Pulse) -> None:
 async def test_a_name_that_nobody_has_says_which_there_are(pulse: Pulse) -> None:
     with pytest.raises(SensorError, match=r"microphone: no microphone is called '\*Nobody\*'; found 'default'"):
         await read_samples(MicrophoneSensor("microphone", device="*Nobody*"), 1)
+
+
+def test_what_portaudio_says_while_a_stream_is_in_use_is_a_sensors_error(pulse: Pulse) -> None:
+    settings = {"samplerate": 16_000, "channels": 1}
+
+    def use() -> None:
+        with portaudio.open_input("microphone", "default", settings=lambda sounddevice, device: settings) as stream:
+            stream.close()
+            stream.start()
+
+    with pytest.raises(SensorError, match=r"microphone: PortAudio failed on 'default' \(Error starting stream"):
+        use()
+    assert portaudio.inputs()
+
+
+def test_portaudio_fails_to_start_and_comes_back(pulse: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    sounddevice = portaudio.load()
+
+    def fail() -> None:
+        raise sounddevice.PortAudioError("Error initializing PortAudio", -9999)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sounddevice, "_initialize", fail)
+        assert "Error initializing PortAudio" in find_microphones().advice
+        with pytest.raises(SensorError, match="microphone: PortAudio failed on 'default'"):
+            portaudio.open_input("microphone", "default", settings=lambda sounddevice, device: {}).__enter__()
+    assert find_microphones().devices
 
 
 def test_the_microphone_is_listed(pulse: Pulse) -> None:

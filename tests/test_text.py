@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND, RealClock, VirtualClock
+from agent.seams import SensorError
 from agent.types import Modality, Sample, Text, Watermark
 from sensors.message import Message, Unreadable, parse, wall_time_ns
 from sensors.text import HEARTBEAT_NS, StdinSensor, TextInbox
@@ -252,5 +254,51 @@ async def test_nothing_as_standard_input_ends_at_once() -> None:
     sensor = stdin(fd := os.open(os.devnull, os.O_RDONLY))
     try:
         assert await read_samples(sensor, 1) == []
+    finally:
+        os.close(fd)
+
+
+async def test_no_standard_input_is_one_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    sensor = StdinSensor("stdin", clock=RealClock(), mono_ns=lambda wall_ns: wall_ns)
+    assert await read_samples(sensor, 1) == []
+
+
+async def test_a_terminal_that_can_not_be_read_is_an_error_each_time() -> None:
+    ours, theirs = os.openpty()
+    os.write(theirs, b"last words\n")
+    os.close(theirs)  # reading ours is EIO from now on, as in the background of a terminal, and it is always ready
+    sensor = stdin(ours)
+    got: list[Sample] = []
+
+    def keep(items: list[Sample | Watermark]) -> bool:
+        got.extend(item for item in items[-1:] if isinstance(item, Sample))
+        return False
+
+    try:
+        for _ in range(2):
+            with pytest.raises(SensorError, match=r"stdin: standard input can not be read \(.*Errno 5.*< /dev/null"):
+                await read_until(sensor, keep)
+    finally:
+        os.close(ours)
+    assert texts(got) == ["last words"]
+
+
+async def test_a_folder_as_standard_input_is_an_error(tmp_path: Path) -> None:
+    sensor = stdin(fd := os.open(tmp_path, os.O_RDONLY))
+    try:
+        with pytest.raises(SensorError, match=r"stdin: standard input can not be read \(.*Is a directory"):
+            await read_samples(sensor, 1)
+    finally:
+        os.close(fd)
+
+
+async def test_a_bug_while_a_file_is_read_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text('{"text": "a", "time": 1.5e9}\n')
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            await read_samples(StdinSensor("stdin", clock=RealClock(), mono_ns=lambda wall_ns: wall_ns // 0, fd=fd), 1)
     finally:
         os.close(fd)
