@@ -231,20 +231,9 @@ def check(config: Config, args: argparse.Namespace) -> int:
 
 def devices(config: Config, args: argparse.Namespace) -> int:
     """List the cameras and microphones that are there."""
-    from sensors.devices import find_cameras, find_microphones
+    from sensors.screen import show_devices
 
-    cameras, microphones = find_cameras(), find_microphones()
-    for camera in cameras.devices:
-        out.print(f'[bold]camera[/] {escape(camera.name)} ({camera.node}): device = "{escape(camera.device)}"')
-    for microphone in microphones.devices:
-        default = ", the default" if microphone.default else ""
-        out.print(
-            f'[bold]microphone[/] device = "{escape(microphone.device)}" ({escape(microphone.host)},'
-            f" {microphone.channels} ch, {microphone.rate_hz} Hz{default})"
-        )
-    for kind, advice in (("cameras", cameras.advice), ("microphones", microphones.advice)):
-        if advice:
-            out.print(f"[bold]{kind}[/]: {escape(advice)}", soft_wrap=True)
+    show_devices(out)
     return DONE
 
 
