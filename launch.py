@@ -313,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     add(check)
     add(devices)
     fetching = add(models)
-    fetching.add_argument("action", choices=("list", "fetch"))
+    fetching.add_argument("action", nargs="?", default="list", choices=("list", "fetch"))
     fetching.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; default: what the encoders need")
     replaying = add(replay)
     replaying.add_argument("sessions", nargs="+", metavar="SESSION", help='a folder or file, or "demo"')

@@ -140,7 +140,10 @@ class Projection:
         self._matrix = np.array([[float(name == label) for label in self.labels] for name in renamed])  # (K, L)
         self._unknown = ~self._matrix.any(axis=0)  # (L,)
         if self._unknown.all():
-            raise HeadError(f"labels: the model's ({', '.join(own)}) and the agent's ({', '.join(labels)}) share none")
+            raise HeadError(
+                f"labels: the model's ({', '.join(own)}) and the agent's ({', '.join(labels)}) share none; name"
+                ' which is which in the encoder\'s table: labels = { happy = "joy" }'
+            )
 
     def posterior(self, probs: npt.NDArray[Any]) -> F64:
         """(N, K) over the model's labels to (N, L) over the agent's."""
