@@ -199,7 +199,7 @@ class Audio(Encoder):
 class Language(Encoder):
     """``[encoders.text]``."""
 
-    span: Span = 10 * SECOND
+    span: Span = 6 * SECOND
     reliability: Share = 0.6
     tau: Duration = 5 * SECOND
 

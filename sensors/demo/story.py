@@ -3,14 +3,14 @@
     seconds     face                       voice                typed text          what it shows
     0.0  5.5    smiles, well lit           cheerful             happy (0.3)         all three agree
     5.5  9.6    hidden by a curtain        cheerful, goes on    (0.3 ages)          vision silent
-    9.6 13.0    hidden                     silent               gone from 10.3      what was said, fading
+    9.6 13.0    hidden                     silent               gone from 6.3       what was said, fading
    13.0 15.0    calm, comes nearer         silent               none                vision, fading words
    15.0 20.5    smiles                     angry and loud       angry (16.6)        conflict
    20.5 28.0    sad, dark and blurred      slow, soft and sad   sad (23.2)          agree, at low quality
    28.5 31.0    leaves the picture         silent               (23.2 ages)         text alone
    31.0 38.0    is back, smiles in light   cheerful (32.0)      happy (33.0)        all three agree again
 
-A text counts for ten seconds, if the config leaves its span as it is; spoken words become text as well.
+A text counts for six seconds, if the config leaves its span as it is; spoken words become text as well.
 All instants are seconds from the start of the session.
 """
 
