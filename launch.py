@@ -148,8 +148,10 @@ async def _until_signal(job: Coroutine[None, None, None]) -> None:
 
 
 def _say_where(config: Config) -> None:
-    base, node, broker = config.mqtt.base, config.agent.node, config.mqtt.broker
-    where = "127.0.0.1:" + (broker.partition(":")[2] or "1883") if broker.startswith("embedded") else broker
+    from agent.mqtt import Address
+
+    base, node, address = config.mqtt.base, config.agent.node, Address.of(config.mqtt.broker)
+    where = f"{address.host}:{address.port}" if address.embedded else config.mqtt.broker
     log.info("decisions go to %s/%s/decision on %s; see them with: mosquitto_sub -t '%s/#' -v", base, node, where, base)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
+
+from tests.mosquitto import free_port
 
 
 def make_video(path: Path, *, seconds: float = 1.0, fps: int = 10, size: str = "160x120") -> Path:
@@ -13,13 +14,6 @@ def make_video(path: Path, *, seconds: float = 1.0, fps: int = 10, size: str = "
     command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-threads", "1"]
     subprocess.run([*command, "-c:v", "mpeg4", "-q:v", "5", str(path)], check=True)
     return path
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class VideoServer:

@@ -15,8 +15,9 @@ from agent.types import Frame, Modality, Sample
 from sensors.bridge import Bridge
 from sensors.camera import CameraSensor, RateGate
 from sensors.video import Kind, kind_of, opencv_backends, without_password
+from tests.mosquitto import free_port
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost
-from tests.streams import VideoServer, free_port, make_video
+from tests.streams import VideoServer, make_video
 
 
 @pytest.fixture(scope="module")
