@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engines.evaluation.metrics import report
 from engines.training.__main__ import main
-from engines.training.linear import cross_posteriors, ece, fit, fit_temperature, report
+from engines.training.linear import cross_posteriors, fit, fit_temperature
 
 LABELS = ("neutral", "happy", "sad")
 MEANS = np.array([[0.0, 0.0, 0.0, 5.0], [1.5, 0.0, 0.0, 5.0], [0.0, 1.5, 0.0, 5.0]])
@@ -83,23 +84,6 @@ def test_a_label_without_examples_is_an_error() -> None:
     x, y = gaussians(100, seed=8)
     with pytest.raises(ValueError, match=r"'sad': 0"):
         fit(x[y < 2], y[y < 2], labels=LABELS)
-
-
-def test_report_by_hand() -> None:
-    y = np.array([0, 0, 1, 1])
-    probs = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.2, 0.8, 0.0], [0.3, 0.7, 0.0]])
-    measured = report(y, probs)
-    assert (measured.n, measured.accuracy, measured.uar) == (4, 0.75, 0.75)
-    assert measured.recall == {0: 0.5, 1: 1.0}
-    assert measured.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert measured.nll == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.7]).mean())
-    # bins of 1/15: .9 -> 13, .6 -> 9, .8 -> 12, .7 -> 10: each alone, gaps .1, .6, .2, .3
-    assert measured.ece == pytest.approx(1.2 / 4)
-    assert "accuracy 0.750" in str(measured)
-
-
-def test_ece_of_certainty_falls_into_the_last_bin() -> None:
-    assert ece(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])) == pytest.approx(0.5)
 
 
 def test_dispatch_names_the_encoders(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,8 @@
-"""Fit and measure linear heads (`engines.head.Head`) with scikit-learn."""
+"""Fit linear heads (`engines.head.Head`) with scikit-learn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from agent.types import F64
+from engines.evaluation.metrics import Ints as Ints
+from engines.evaluation.metrics import report as report
 from engines.head import Head
 
-Ints = npt.NDArray[np.intp]
 ClassWeight = Literal["balanced", "root"] | None
 """``balanced`` weighs a class by 1 / its frequency, ``root`` by the root of that, None leaves it as it is."""
-
-ECE_BINS = 15
 
 
 def fit(
@@ -92,58 +90,6 @@ def fit_temperature(logits: F64, y: Ints, *, weights: F64 | None = None) -> floa
         else:
             low = left
     return float(np.exp((low + high) / 2))
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How good posteriors are on labelled data."""
-
-    n: int
-    accuracy: float
-    uar: float
-    """Mean recall over the labels that occur."""
-    macro_f1: float
-    """Mean F1 over the labels that occur."""
-    nll: float
-    """Mean, in nats."""
-    ece: float
-    """Expected calibration error of the most probable label, 15 equal bins (Guo et al. 2017)."""
-    recall: Mapping[int, float]
-    """By index of the label, of those that occur."""
-
-    def __str__(self) -> str:
-        return (
-            f"n {self.n}, accuracy {self.accuracy:.3f}, uar {self.uar:.3f}, macro-F1 {self.macro_f1:.3f},"
-            f" nll {self.nll:.3f}, ece {self.ece:.3f}"
-        )
-
-
-def report(y: Ints, probs: F64) -> Report:
-    """Measure (N, K) posteriors against y (N,)."""
-    predicted = probs.argmax(axis=1)
-    present = np.unique(y)
-    recall, f1 = {}, []
-    for k in present.tolist():
-        hits = int(np.sum((predicted == k) & (y == k)))
-        recall[k] = hits / int(np.sum(y == k))
-        f1.append(2 * hits / int(np.sum(predicted == k) + np.sum(y == k)))
-    return Report(
-        n=len(y),
-        accuracy=float(np.mean(predicted == y)),
-        uar=float(np.mean(list(recall.values()))),
-        macro_f1=float(np.mean(f1)),
-        nll=float(-np.mean(np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12)))),
-        ece=ece(y, probs),
-        recall=recall,
-    )
-
-
-def ece(y: Ints, probs: F64, *, bins: int = ECE_BINS) -> float:
-    """Expected calibration error: mean |accuracy - confidence| over bins of equal width, weighted by their size."""
-    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == y
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
 
 
 def _count(y: Ints, labels: Sequence[str]) -> Ints:
