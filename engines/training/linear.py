@@ -12,6 +12,7 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 
 from agent.types import F64
 from engines.evaluation.metrics import Ints as Ints
+from engines.evaluation.metrics import ece as ece
 from engines.evaluation.metrics import report as report
 from engines.head import Head
 
