@@ -1,36 +1,36 @@
 """Sensors: where samples come from. Each stamps what it delivers with the instant at which it happened.
 
-`open_sensor` is the one door. To add a kind of sensor: write it in a file here, give it a table in `agent.config` and
-a case below.
+`open_sensor` is the one door. To add a kind of sensor: write it in a file here, give it a table in
+`agent.config.sensors` and a case below.
 """
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from agent import config
 from agent.clock import Clock, WallClock
+from agent.config import sensors as tables
 from agent.seams import Sensor
 
 
-def open_sensor(name: str, table: config.SensorTable, *, clock: Clock, wall: WallClock) -> Sensor:
+def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: WallClock) -> Sensor:
     """The sensor of ``[sensors.<name>]``; nothing is opened before its stream is read.
 
     What a kind needs is imported in its case: a box without a camera pays nothing for OpenCV. Raises `SensorError`
     where a recorded session cannot be read.
     """
     match table:
-        case config.CameraSensor():
+        case tables.CameraSensor():
             from sensors.camera import CameraSensor
             from sensors.video import Format
 
             wanted = Format(table.width, table.height, table.fps)
             return CameraSensor(name, device=table.device, wanted=wanted, loop=table.loop, stall_ns=table.stall)
-        case config.MicrophoneSensor():
+        case tables.MicrophoneSensor():
             from sensors.microphone import MicrophoneSensor
 
             return MicrophoneSensor(name, device=table.device, block_ns=table.block, stall_ns=table.stall)
-        case config.TextSensor():
+        case tables.TextSensor():
             from sensors.text import TextInbox
 
             return TextInbox(
@@ -41,11 +41,11 @@ def open_sensor(name: str, table: config.SensorTable, *, clock: Clock, wall: Wal
                 max_bytes=table.max_size,
                 queue=table.queue,
             )
-        case config.StdinSensor():
+        case tables.StdinSensor():
             from sensors.text import StdinSensor
 
             return StdinSensor(name, clock=clock, mono_ns=wall.mono_ns)
-        case config.ReplaySensor():
+        case tables.ReplaySensor():
             from sensors.replay import ReplaySensor
             from sensors.session import Session
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from agent.scalars import masked
+from agent.config.scalars import masked
 
 
 def lines(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:

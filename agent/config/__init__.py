@@ -1,0 +1,42 @@
+"""``config.toml`` as typed, frozen settings, one module a table.
+
+`load` reports every fault at once, each with its key, what was found and what to do; an unknown key fails with the
+nearest known name. Durations, sizes and rates are strings with a unit; in here they are ns, bytes and Hz.
+"""
+
+from agent.config.agent import LABELS, Agent, prior_of
+from agent.config.encoders import Audio, Encoder, Encoders, Language, Vision
+from agent.config.file import Config, ConfigError, Models, load
+from agent.config.fusion import Fusion
+from agent.config.mqtt import Mqtt
+from agent.config.sensors import (
+    CameraSensor,
+    MicrophoneSensor,
+    ReplaySensor,
+    SensorTable,
+    StdinSensor,
+    TextSensor,
+)
+
+__all__ = [
+    "LABELS",
+    "Agent",
+    "Audio",
+    "CameraSensor",
+    "Config",
+    "ConfigError",
+    "Encoder",
+    "Encoders",
+    "Fusion",
+    "Language",
+    "MicrophoneSensor",
+    "Models",
+    "Mqtt",
+    "ReplaySensor",
+    "SensorTable",
+    "StdinSensor",
+    "TextSensor",
+    "Vision",
+    "load",
+    "prior_of",
+]

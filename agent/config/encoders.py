@@ -1,0 +1,63 @@
+"""``[encoders.<modality>]``: what reads each modality, and how far it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agent.clock import SECOND
+from agent.config.scalars import Duration, Rate, Share, within
+from agent.config.table import Table
+from agent.types import Modality
+
+Span = Annotated[Duration, within("1 ns", "60 s")]
+
+
+class Encoder(Table):
+    """``[encoders.<modality>]``."""
+
+    enabled: bool = True
+    backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    span: Span
+    reliability: Share
+    tau: Duration
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class Vision(Encoder):
+    """``[encoders.vision]``."""
+
+    span: Span = 1 * SECOND
+    reliability: Share = 0.7
+    tau: Duration = 1 * SECOND
+    rate: Rate = 5.0
+
+
+class Audio(Encoder):
+    """``[encoders.audio]``."""
+
+    span: Annotated[Duration, within("1 ns", "10 s")] = 3 * SECOND  # the voice encoder remembers no more
+    reliability: Share = 0.6
+    tau: Duration = 3 * SECOND
+
+
+class Language(Encoder):
+    """``[encoders.text]``."""
+
+    span: Span = 6 * SECOND
+    reliability: Share = 0.6
+    tau: Duration = 5 * SECOND
+
+
+class Encoders(Table):
+    """``[encoders]``."""
+
+    vision: Vision = Vision()
+    audio: Audio = Audio()
+    text: Language = Language()
+
+    def items(self) -> Iterable[tuple[Modality, Encoder]]:
+        """Each modality with its table."""
+        return ((Modality.VISION, self.vision), (Modality.AUDIO, self.audio), (Modality.TEXT, self.text))

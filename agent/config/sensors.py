@@ -1,0 +1,66 @@
+"""``[sensors.<name>]``: one table each kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from agent.clock import MS, SECOND
+from agent.config.scalars import Count, Duration, Size
+from agent.config.table import Table
+
+
+def _index(device: object) -> object:
+    """A camera's number may be written as one; ``--set`` cannot tell it from a string."""
+    return str(device) if isinstance(device, int) and not isinstance(device, bool) else device
+
+
+class CameraSensor(Table):
+    """``[sensors.<name>] kind = "camera"``."""
+
+    kind: Literal["camera"]
+    device: Annotated[str, BeforeValidator(_index)]
+    width: Count = 640
+    height: Count = 480
+    fps: Annotated[float, Field(gt=0)] = 30.0
+    loop: bool = False
+    stall: Duration = 5 * SECOND
+
+
+class MicrophoneSensor(Table):
+    """``[sensors.<name>] kind = "microphone"``."""
+
+    kind: Literal["microphone"]
+    device: str = "default"
+    block: Duration = 20 * MS
+    stall: Duration = 5 * SECOND
+
+
+class TextSensor(Table):
+    """``[sensors.<name>] kind = "text"``: MQTT messages on ``<base>/<node>/text/in``."""
+
+    kind: Literal["text"]
+    max_delay: Duration = 10 * SECOND
+    max_size: Size = 64 << 10
+    queue: Count = 64
+
+
+class StdinSensor(Table):
+    """``[sensors.<name>] kind = "stdin"``: a message a line."""
+
+    kind: Literal["stdin"]
+
+
+class ReplaySensor(Table):
+    """``[sensors.<name>] kind = "replay"``: a recorded session, in real time."""
+
+    kind: Literal["replay"]
+    session: Path
+    loop: bool = False
+
+
+SensorTable = Annotated[
+    CameraSensor | MicrophoneSensor | TextSensor | StdinSensor | ReplaySensor, Field(discriminator="kind")
+]
