@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from agent import cli
 from agent.clock import MS, RealClock, VirtualClock, WallClock
 from agent.config import Config, ConfigError, ReplaySensor, SensorTable, load
 from agent.types import Modality, Source
@@ -41,7 +41,8 @@ log = logging.getLogger("launch")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
-    args = _parser().parse_args(argv)
+    parser = cli.parser(VERBS, default="run", description=__doc__, config=ROOT / "config.toml")
+    args = parser.parse_args(argv)
     _log_to(out if out.is_terminal else None, args.log_level)
     try:
         config = load(args.config, [*args.set, *args.set_after])
@@ -265,16 +266,6 @@ def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
             yield stream.write
 
 
-def _speed(text: str) -> float | None:
-    """``max`` as None, else a factor."""
-    if text == "max":
-        return None
-    with contextlib.suppress(ValueError):
-        if 1e-3 <= (factor := float(text)) < math.inf:
-            return factor
-    raise argparse.ArgumentTypeError(f'must be "max" or a factor from 0.001, such as 1 or 0.5; found {text!r}')
-
-
 def _log_to(terminal: Console | None, level: str) -> None:
     """Log lines above the live table on a terminal; elsewhere plain ones on stderr, for a service manager or a file."""
     handler: logging.Handler = logging.StreamHandler()
@@ -284,44 +275,8 @@ def _log_to(terminal: Console | None, level: str) -> None:
     logging.basicConfig(level=level, format=layout, handlers=[handler])
 
 
-def _options(overrides: str) -> argparse.ArgumentParser:
-    """The options that may stand before the verb and after it.
-
-    They have no defaults, since a verb's would undo what stands before it; for the same reason the overrides of both
-    places are two lists, of which this is the name.
-    """
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    options.add_argument("--config", type=Path, metavar="FILE", help="the config's path")
-    options.add_argument(
-        "--set", action="append", dest=overrides, metavar="TABLE.KEY=VALUE", help="override the config"
-    )
-    options.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="launch.py", description=__doc__, parents=[_options("set")])
-    parser.set_defaults(verb=run, config=ROOT / "config.toml", set=[], set_after=[], log_level="INFO")
-    common = _options("set_after")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-
-    def add(verb: Callable[[Config, argparse.Namespace], int]) -> argparse.ArgumentParser:
-        added = verbs.add_parser(verb.__name__, help=verb.__doc__, description=verb.__doc__, parents=[common])
-        added.set_defaults(verb=verb)
-        return added
-
-    add(run)
-    add(demo).add_argument("--once", action="store_true", help="end with the session instead of looping")
-    add(check)
-    add(devices)
-    fetching = add(models)
-    fetching.add_argument("action", nargs="?", default="list", choices=("list", "fetch"))
-    fetching.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; default: what the encoders need")
-    replaying = add(replay)
-    replaying.add_argument("sessions", nargs="+", metavar="SESSION", help='a folder or file, or "demo"')
-    replaying.add_argument("--speed", type=_speed, default=None, help='factor, 1 is real time; "max" is the default')
-    replaying.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
-    return parser
+VERBS = {verb.__name__: verb for verb in (run, demo, check, devices, models, replay)}
+"""What the command line may ask for; the options of each stand in `agent.cli`."""
 
 
 def _leave(code: int) -> int:

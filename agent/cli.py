@@ -1,0 +1,82 @@
+"""The words of the command line: verbs and their options. What a verb does is told by who calls `parser`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from agent.config import Config
+
+Verb = Callable[[Config, argparse.Namespace], int]
+"""Takes the config and what was asked, returns the exit code; its docstring is its help."""
+
+
+def parser(
+    verbs: Mapping[str, Verb], *, default: str, description: str | None, config: Path
+) -> argparse.ArgumentParser:
+    """What reads the command line into ``verb`` (one of `verbs`), ``config``, ``set``, ``set_after``, ``log_level``
+    and the verb's own options.
+
+    `default` is the verb where none is named, and `config` the path where none is given.
+    """
+    found = argparse.ArgumentParser(prog="launch.py", description=description, parents=[_everywhere("set")])
+    found.set_defaults(verb=verbs[default], config=config, set=[], set_after=[], log_level="INFO")
+    common = _everywhere("set_after")
+    group = found.add_subparsers(title="verbs", metavar="VERB")
+    for name, verb in verbs.items():
+        added = group.add_parser(name, help=verb.__doc__, description=verb.__doc__, parents=[common])
+        added.set_defaults(verb=verb)
+        if name in _OPTIONS:
+            _OPTIONS[name](added)
+    return found
+
+
+def _everywhere(overrides: str) -> argparse.ArgumentParser:
+    """The options that may stand before the verb and after it.
+
+    They have no defaults, since a verb's would undo what stands before it; for the same reason the overrides of both
+    places are two lists, of which this is the name.
+    """
+    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options.add_argument("--config", type=Path, metavar="FILE", help="the config's path")
+    options.add_argument(
+        "--set", action="append", dest=overrides, metavar="TABLE.KEY=VALUE", help="override the config"
+    )
+    options.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return options
+
+
+def _demo(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--once", action="store_true", help="end with the session instead of looping")
+
+
+def _models(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("action", nargs="?", default="list", choices=("list", "fetch"))
+    verb.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; default: what the encoders need")
+
+
+def _replay(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("sessions", nargs="+", metavar="SESSION", help='a folder or file, or "demo"')
+    verb.add_argument("--speed", type=_speed, default=None, help='factor, 1 is real time; "max" is the default')
+    verb.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
+
+
+_OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "demo": _demo,
+    "models": _models,
+    "replay": _replay,
+}
+"""By verb, what adds its own options; a verb that has none is not in it."""
+
+
+def _speed(text: str) -> float | None:
+    """``max`` as None, else a factor."""
+    if text == "max":
+        return None
+    with suppress(ValueError):
+        if 1e-3 <= (factor := float(text)) < math.inf:
+            return factor
+    raise argparse.ArgumentTypeError(f'must be "max" or a factor from 0.001, such as 1 or 0.5; found {text!r}')
