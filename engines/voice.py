@@ -102,6 +102,11 @@ class VoiceEncoder:
         evidence = replace(self._evidence(best, found[best]), rivals=MappingProxyType(rivals))
         return Reading(evidence, tuple(utterances))
 
+    def forget(self, source: str) -> None:
+        """Drop what is remembered of a source: it comes no more, or somebody else speaks into it."""
+        self._listeners.pop(source, None)
+        self._newest.pop(source, None)
+
     def close(self) -> None:
         self._activity.close()
         self._embedding.close()
