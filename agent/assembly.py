@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,9 @@ import numpy as np
 
 from agent.broker import EmbeddedBroker
 from agent.clock import SECOND, Clock, WallClock
-from agent.config import Config, prior_of
-from agent.decision import FusionHead, Trust
-from agent.fusion import RULES
+from agent.config import Config, ConfigError, prior_of
+from agent.decision import ROWS, FusionHead, Trust
+from agent.fusion import RULES, Learned, LearnedHead, Recalibration
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
 from agent.pipeline import Pipeline, speech_source
@@ -25,6 +26,8 @@ from agent.types import Decision, Modality, Source
 from agent.window import Bounds, SlidingWindow
 from agent.worker import DaemonExecutor
 
+log = logging.getLogger(__name__)
+
 PATIENCE_NS = 2 * SECOND
 """An encoder that takes longer is left out until it has done (or four hops, if those are longer)."""
 
@@ -34,18 +37,38 @@ def new_session() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def build_head(config: Config) -> FusionHead:
-    """The fusion head that the config asks for."""
+def build_head(config: Config, learned: LearnedHead | None = None) -> FusionHead:
+    """The fusion head that the config asks for; ``learned`` is the trained one, where there is one.
+
+    Raises `ConfigError` where the config asks for the trained one, and it is not there or knows other labels.
+    """
     prior = np.array(list(prior_of(config.agent).values()))
     fusion = config.fusion
     return FusionHead(
-        RULES[fusion.rule](),
+        RULES[fusion.rule].of(fusion) if fusion.rule in RULES else _learned(config, learned),
         labels=config.agent.labels,
         prior=prior,
         trust={m: Trust(table.reliability, table.tau) for m, table in config.encoders.items()},
         smoothing=StickyFilter(prior, dwell_ns=fusion.dwell, trust=fusion.trust) if fusion.dwell else None,
         abstain_below=fusion.abstain_below,
+        recalibration=Recalibration(fusion.temperature),
     )
+
+
+def _learned(config: Config, head: LearnedHead | None) -> Learned:
+    """The trained rule; raises `ConfigError` where there is none for these modalities and labels."""
+    others = f"take one of {', '.join(RULES)}"
+    if head is None:
+        raise ConfigError("[fusion]", [f"rule: {config.fusion.rule} needs a trained head, and there is none; {others}"])
+    known = {"modalities": head.modalities, "labels": head.labels}
+    wanted = {"modalities": tuple(map(str, ROWS)), "labels": config.agent.labels}
+    if faults := [
+        f"rule: the trained head knows the {what} {', '.join(known[what])}; here they are {', '.join(own)}; {others}"
+        for what, own in wanted.items()
+        if known[what] != own
+    ]:
+        raise ConfigError("[fusion]", faults)
+    return Learned(head)
 
 
 def build_pipeline(
@@ -156,7 +179,10 @@ class Agent:
             due_ns = self._clock.now_ns() + SECOND
             await self._clock.sleep_until(due_ns)
             self.pipeline.metrics.loop_lag_ns = max(self.pipeline.metrics.loop_lag_ns, self._clock.now_ns() - due_ns)
+            before = self._wall.steps_back
             self._wall.read()
+            if self._wall.steps_back != before:
+                log.warning("the wall clock stepped back by more than a minute; published times follow it")
 
     async def _report(self) -> None:
         while True:

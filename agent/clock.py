@@ -92,40 +92,56 @@ class WallClock:
     of Microsoft's Platform for Situated Intelligence: a forward step holds from its instant on; after a backward step
     time stands still until the wall clock has caught up; nothing is slewed. Unlike there, a backward step of more
     than `FOLLOW_BACK_NS` is followed at once and counted in `steps_back`: a clock that is wrong for hours is worse
-    than one jump.
+    than one jump. An instant converts by the calibration that held at it, however old it is.
     """
 
     FOLLOW_BACK_NS = 60 * SECOND
-    """A backward step longer than this is followed."""
+    """A backward step longer than this, from one calibration to the next, is followed."""
     KEEP = 4096
-    """Calibrations that are remembered; an instant older than all of them converts by the oldest."""
+    """Steps that are remembered; an instant older than all of them converts by the oldest."""
+    TRIES = 5
+    """Readings of both clocks of which `read` takes the quickest…"""
+    QUICK_NS = 50_000
+    """…unless one was as quick as this before."""
 
     def __init__(self, *, tolerance_ns: int = 0) -> None:
         """Differences of at most ``tolerance_ns`` from the present calibration are taken for jitter of the reading."""
         self._tolerance_ns = tolerance_ns
         self._segments: list[_Segment] = []
+        self._calibrated_ns = 0
         self._newest_ns: int | None = None
         self.steps_back = 0
         """Backward steps that were followed."""
 
     def calibrate(self, mono_ns: int, wall_ns: int) -> None:
-        """Say that the wall clock read ``wall_ns`` (since the Unix epoch) at the monotonic instant ``mono_ns``."""
+        """Say that the wall clock read ``wall_ns`` (since the Unix epoch) at the monotonic instant ``mono_ns``.
+
+        A reading that is older than one that was taken in before says nothing new, and is left out.
+        """
         offset_ns = wall_ns - mono_ns
         if not self._segments:
-            self._segments.append(_Segment(mono_ns, offset_ns, offset_ns + mono_ns))
+            self._calibrated_ns = mono_ns
+            self._segments.append(_Segment(mono_ns, offset_ns, wall_ns))
             return
+        if mono_ns < self._calibrated_ns:
+            return
+        self._calibrated_ns = mono_ns
         last = self._segments[-1]
-        if abs(offset_ns - last.offset_ns) <= self._tolerance_ns:
+        step_ns = offset_ns - last.offset_ns
+        if abs(step_ns) <= self._tolerance_ns:
             return
         start_ns = max(mono_ns, last.start_ns)
         if self._newest_ns is not None:
             start_ns = max(start_ns, self._newest_ns + 1)
-        reached_ns = last.wall_ns(start_ns)
-        floor_ns = reached_ns
-        if reached_ns - (start_ns + offset_ns) > self.FOLLOW_BACK_NS:
+        new = _Segment(start_ns, offset_ns, last.wall_ns(start_ns))
+        if step_ns < -self.FOLLOW_BACK_NS:
             self.steps_back += 1
-            floor_ns = start_ns + offset_ns
-        self._segments.append(_Segment(start_ns, offset_ns, floor_ns))
+            new = _Segment(start_ns, offset_ns, start_ns + offset_ns)
+        elif new.wall_ns(start_ns) == last.floor_ns:
+            # Time stands still before and after: one segment says so, or a frozen clock would fill the memory.
+            self._segments[-1] = _Segment(last.start_ns, offset_ns, last.floor_ns)
+            return
+        self._segments.append(new)
         del self._segments[: -self.KEEP]
 
     def wall_ns(self, mono_ns: int) -> int:
@@ -136,7 +152,8 @@ class WallClock:
             self._newest_ns = mono_ns
         at = bisect_right(self._segments, mono_ns, key=_start_ns) - 1
         if at < 0:  # before the first calibration there was no step that we know of
-            return mono_ns + self._segments[0].offset_ns
+            first = self._segments[0]
+            return first.floor_ns - (first.start_ns - mono_ns)
         return self._segments[at].wall_ns(mono_ns)
 
     def mono_ns(self, wall_ns: int) -> int:
@@ -146,10 +163,22 @@ class WallClock:
         return wall_ns - self._segments[-1].offset_ns
 
     def read(self) -> None:
-        """Calibrate with the machine's clocks."""
-        before_ns = time.monotonic_ns()
-        wall_ns = time.time_ns()
-        self.calibrate((before_ns + time.monotonic_ns()) // 2, wall_ns)
+        """Calibrate with the machine's clocks.
+
+        Of several readings the one with the least time between is taken: a thread that loses the processor in the
+        middle of it would see a step where there is none.
+        """
+        best: tuple[int, int, int] | None = None
+        for _ in range(self.TRIES):
+            before_ns = time.monotonic_ns()
+            wall_ns = time.time_ns()
+            took_ns = time.monotonic_ns() - before_ns
+            if best is None or took_ns < best[0]:
+                best = took_ns, before_ns + took_ns // 2, wall_ns
+            if took_ns <= self.QUICK_NS:
+                break
+        assert best is not None
+        self.calibrate(best[1], best[2])
 
 
 def _start_ns(segment: _Segment) -> int:

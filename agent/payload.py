@@ -12,7 +12,11 @@ SCHEMA = 1
 
 
 def decision_payload(decision: Decision, *, node: str, wall: WallClock) -> dict[str, Any]:
-    """The decision as JSON-ready values. Nanoseconds are strings, because they exceed 2^53."""
+    """The decision as JSON-ready values. Nanoseconds are strings, because they exceed 2^53.
+
+    ``clock`` is there once the wall clock has stepped back by more than a minute, and says how often: times of
+    decisions on either side of such a step do not compare.
+    """
     start_ns, end_ns = wall.wall_ns(decision.start_ns), wall.wall_ns(decision.end_ns)
     latency = decision.latency
     return {
@@ -41,6 +45,7 @@ def decision_payload(decision: Decision, *, node: str, wall: WallClock) -> dict[
             "fuse": _ms(latency.fuse),
             "total": _ms(latency.total),
         },
+        **({"clock": {"steps_back": wall.steps_back}} if wall.steps_back else {}),
     }
 
 
