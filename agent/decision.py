@@ -1,4 +1,4 @@
-"""The fusion head: weighs what the modalities say, combines it, smooths it, and decides or abstains."""
+"""The fusion head: weighs what the modalities say, combines it, recalibrates, smooths, and decides or abstains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.fusion import Floats, Rule
+from agent.fusion import Floats, Recalibration, Rule, rebased
 from agent.smoothing import StickyFilter
 from agent.types import Evidence, Modality
 
@@ -22,6 +22,8 @@ PAD_ANCHORS: Mapping[str, tuple[float, float]] = {
     "surprised": (0.40, 0.67),
 }
 """Pleasure and arousal of the labels, -1..1 (Russell and Mehrabian 1977, table 1; neutral is the origin)."""
+ROWS: Mapping[Modality, int] = {modality: row for row, modality in enumerate(Modality)}
+"""Which row of a rule's arguments is whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,12 @@ class Verdict:
 
 
 class FusionHead:
-    """Keeps the belief about the label from window to window. Call `judge` in the order of the windows."""
+    """Keeps the belief about the label from window to window. Call `judge` in the order of the windows.
+
+    The rule is given one row for each `Modality`, in their order, with weight 0 for those without evidence; and every
+    posterior as it would be under the agent's prior, so that no rule takes a training set's favourite label for
+    evidence.
+    """
 
     def __init__(
         self,
@@ -67,6 +74,7 @@ class FusionHead:
         trust: Mapping[Modality, Trust],
         smoothing: StickyFilter | None,
         abstain_below: float,
+        recalibration: Recalibration | None = None,
     ) -> None:
         self.labels = tuple(labels)
         self.prior = prior
@@ -75,39 +83,43 @@ class FusionHead:
         self._trust = trust
         self._smoothing = smoothing
         self._abstain_below = abstain_below
+        self._recalibration = recalibration or Recalibration()
         known = all(label in PAD_ANCHORS for label in labels)
         self._anchors = np.array([PAD_ANCHORS[label] for label in labels]) / 2 + 0.5 if known else None  # (K, 2)
 
     def judge(self, evidence: Sequence[Evidence], end_ns: int) -> Verdict:
         """Fuse the evidence of the window that ends at ``end_ns``; none at all gives an abstention."""
-        count, labels = len(evidence), len(self.labels)
-        weights = np.array([self._trust[e.modality].weight(e, end_ns) for e in evidence], np.float64)
-        combined = self._rule.combine(
-            np.array([e.probs for e in evidence]).reshape(count, labels),
-            weights,
-            np.array([e.prior for e in evidence]).reshape(count, labels),
-            self.prior,
-        )
-        probs = self._smoothing.update(combined.probs, end_ns) if self._smoothing else combined.probs
+        by_modality = {e.modality: e for e in evidence}
+        weights = {m: self._trust[m].weight(e, end_ns) for m, e in by_modality.items()}
+        silent = np.tile(self.prior, (len(ROWS), 1))
+        said, priors, trusted = silent.copy(), silent.copy(), np.zeros(len(ROWS))
+        for m, e in by_modality.items():
+            said[ROWS[m]], priors[ROWS[m]], trusted[ROWS[m]] = e.probs, e.prior, weights[m]
+        combined = self._rule.combine(rebased(said, priors, self.prior), trusted, silent, self.prior)
+        probs = self._recalibration.apply(combined.probs, self.prior, int(np.count_nonzero(trusted)))
+        if self._smoothing:
+            probs = self._smoothing.update(probs, end_ns)
         top = int(probs.argmax())
         confidence = float(probs[top])
-        sure = weights.any() and confidence >= self._abstain_below
-        by_modality = {e.modality: i for i, e in enumerate(evidence)}
+        sure = trusted.any() and confidence >= self._abstain_below
         return Verdict(
             label=self.labels[top] if sure else None,
             confidence=confidence,
             probs=probs,
             conflict=combined.conflict,
-            weights={m: float(weights[i]) for m, i in by_modality.items()},
-            shares={m: float(combined.shares[i]) for m, i in by_modality.items()},
+            weights=weights,
+            shares={m: float(combined.shares[ROWS[m]]) for m in by_modality},
             dimensions=self._dimensions(probs, evidence, weights),
         )
 
-    def _dimensions(self, probs: Floats, evidence: Sequence[Evidence], weights: Floats) -> dict[str, float]:
+    def _dimensions(
+        self, probs: Floats, evidence: Sequence[Evidence], weights: Mapping[Modality, float]
+    ) -> dict[str, float]:
         if self._anchors is None:
             return {}
         valence, arousal = (float(x) for x in probs @ self._anchors)
-        for reading, weight in zip(evidence, weights, strict=True):
+        for reading in evidence:
             if "arousal" in reading.dimensions:  # a voice that is heard tells arousal better than any label
-                arousal = (1 - float(weight)) * arousal + float(weight) * reading.dimensions["arousal"]
+                weight = weights[reading.modality]
+                arousal = (1 - weight) * arousal + weight * reading.dimensions["arousal"]
         return {"valence": valence, "arousal": arousal}

@@ -57,7 +57,7 @@ def test_five_faults_give_five_messages(tmp_path: Path) -> None:
     assert lines[0].startswith("agent.hop: a duration is a string with a number and a unit")
     assert "agent.latness: unknown key; did you mean lateness?" in lines
     assert "sensors.eye.kind: found 'camra'; one of 'camera', 'microphone'" in lines[2]
-    assert lines[3] == "fusion.rule: found 'bays'; must be one of bayes, mean, max, vote"
+    assert lines[3] == "fusion.rule: found 'bays'; must be one of bayes, mean, max, vote, dempster, fuzzy, learned"
     assert lines[4].startswith('mqtt.broker: must be "embedded", "embedded:PORT", "mqtt://')
 
 

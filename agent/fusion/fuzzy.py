@@ -1,0 +1,92 @@
+"""Fusion by a fuzzy integral: the modalities as a coalition whose members may be redundant or need one another."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.fusion.base import Floats, Heard, Rule, refuse_above_one
+
+
+class Fuzzy(Rule):
+    """Choquet integral of the posteriors over a Sugeno λ-measure whose densities are the weights.
+
+    For each label, with the posteriors h sorted downwards and A_i the i modalities that say most:
+    C = Σ (h_i - h_{i+1}) g(A_i), h_{M+1} = 0 (Murofushi and Sugeno 1989; as classifier fusion: Cho and Kim 1995). The
+    measure is g(A ∪ B) = g(A) + g(B) + λ g(A) g(B) with g of all modalities 1 (Sugeno 1974). Densities that sum to 1
+    give the weighted mean. Above, the modalities are taken as redundant, and the result leans to the maximum; below,
+    as needing one another, and it leans to the minimum, so that weights which all sink make it more cautious.
+    One modality alone is all modalities, whatever its weight. The values of the labels are normalised to sum to 1.
+
+    The measure is not continuous where a density goes to 0: with g of the whole fixed at 1, a partner that
+    hardly weighs still holds a veto, which it loses only with its last trace of weight. With
+    ``relative`` the densities are taken over their greatest, which keeps that from happening (λ is then -1, and
+    g(A) = 1 - Π over A of (1 - g)): what fades, fades out.
+
+    The training priors are not looked at; see `agent.fusion.rebased`. A contribution is what a modality adds to the
+    integral, over all labels.
+    """
+
+    name: ClassVar[str] = "fuzzy"
+
+    def __init__(self, relative: bool = False) -> None:
+        """``relative``: the densities are the weights over the greatest of them, not the weights themselves."""
+        self._relative = relative
+
+    def fuse(self, heard: Heard) -> tuple[Floats, Floats]:
+        refuse_above_one(self.name, heard.weights)
+        densities = heard.weights / heard.weights.max() if self._relative else heard.weights
+        order = np.argsort(-heard.probs, axis=0, kind="stable")  # (M, K), row i: who says i-th most of each label
+        steps = np.diff(_measures(densities, order), axis=0, prepend=0)  # (M, K), g(A_i) - g(A_{i-1})
+        added = np.zeros_like(heard.probs)
+        np.put_along_axis(added, order, steps * np.take_along_axis(heard.probs, order, axis=0), axis=0)
+        return added.sum(axis=0), added.sum(axis=1)
+
+
+def log1p_lambda(densities: Floats) -> float:
+    """log(1 + λ) of the Sugeno measure with these densities (M,), each above 0 and up to 1; -inf where λ is -1.
+
+    The root other than 0 of Π (1 + λ g_i) = 1 + λ: there is one above -1, unless the densities sum to 1, where λ is 0.
+    In t = log(1 + λ) the equation is f(t) = Σ log(1 - g_i + g_i e^t) - t = 0. f is convex and 0 at 0, so that Newton's
+    steps from beyond the other root come down to it and never pass it; and no density is so small that λ overflows.
+    """
+    if densities.size < 2 or abs(densities.sum() - 1) < 1e-12:
+        return 0.0
+    if densities.max() == 1:
+        return -np.inf
+    log_not, log_g = np.log1p(-densities), np.log(densities)
+    t = float(log_not.sum()) if densities.sum() > 1 else -float(log_g.sum()) / (densities.size - 1)
+    for _ in range(100):
+        terms = _log_terms(t, densities)
+        slope = float(np.exp(t + log_g - terms).sum()) - 1
+        step = float(terms.sum() - t) / slope
+        t -= step
+        if abs(step) <= 1e-14 * abs(t):
+            break
+    return t
+
+
+def _log_terms(t: float, densities: Floats) -> Floats:
+    """log(1 + λ g) for each g, exact for λ next to 0 and for λ beyond all bounds."""
+    if abs(t) < 1:
+        return np.asarray(np.log1p(np.expm1(t) * densities))
+    return np.asarray(np.logaddexp(np.log1p(-densities), t + np.log(densities)))
+
+
+def _measures(densities: Floats, order: npt.NDArray[np.intp]) -> Floats:
+    """The measure of the first 1, 2, … M modalities of each column of ``order`` (M, K); the last row is 1."""
+    t = log1p_lambda(densities)
+    if t == 0:
+        return _whole(np.cumsum(densities[order], axis=0))
+    if t == -np.inf:
+        return _whole(1 - np.cumprod(1 - densities[order], axis=0))
+    s: Floats = np.cumsum(_log_terms(t, densities)[order], axis=0)
+    # (e^s - 1) / (e^t - 1), written so that nothing overflows
+    return _whole(np.expm1(s) / np.expm1(t) if t < 0 else np.exp(s - t) * np.expm1(-s) / np.expm1(-t))
+
+
+def _whole(measures: npt.NDArray[np.floating[Any]]) -> Floats:
+    measures[-1] = 1
+    return np.asarray(np.minimum(measures, 1), np.float64)

@@ -1,0 +1,137 @@
+"""Fusion by a small trained head. It is trained elsewhere (`engines.training`); here it is only checked and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.fusion.base import Combined, Floats, Heard, Rule, refuse_above_one, softmax
+from agent.fusion.conflict import conflict
+
+BOUND = 100.0
+"""No parameter of a head is beyond this: `mix`, `bias` and `gamma` stay finite in all that follows …"""
+LOG_BOUND = 5.0
+"""… and neither `log_temperature` nor what `quarrel` adds to it moves a temperature by more than e^5."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnedHead:
+    """The parameters of `Learned`; raises `ValueError` where they do not fit together. M modalities, K labels."""
+
+    modalities: tuple[str, ...]
+    """M names, in the order of the rows that it is given."""
+    labels: tuple[str, ...]
+    """K names, in the order of the columns."""
+    mix: Floats
+    """(M, K, K): how a modality's log ratio for one label (column) bears on another (row); the identity is Bayes."""
+    bias: Floats
+    """(M, K): what is added when the modality is there: its habit of favouring a label."""
+    gamma: Floats
+    """(M,), above 0: exponent of the weight; 1 takes the weight as it is, towards 0 whatever is there counts fully."""
+    log_temperature: Floats
+    """(M,): log of the temperature with 1, 2, … M modalities there; 0 leaves the logits as they are."""
+    quarrel: Floats
+    """(M, M), symmetric: what the conflict of a pair (0..1) adds to the log temperature; the diagonal is 0."""
+
+    def __post_init__(self) -> None:
+        m, k = len(self.modalities), len(self.labels)
+        wanted = {"mix": (m, k, k), "bias": (m, k), "gamma": (m,), "log_temperature": (m,), "quarrel": (m, m)}
+        for name, shape in wanted.items():
+            array, bound = getattr(self, name), LOG_BOUND if name in ("log_temperature", "quarrel") else BOUND
+            if array.shape != shape:
+                raise ValueError(
+                    f"learned head: {name} has the shape {array.shape}; {m} modalities and {k} labels want {shape}"
+                )
+            if array.dtype != np.float64 or not (np.abs(array) <= bound).all():
+                raise ValueError(f"learned head: {name} must be float64, finite and within ±{bound:g}")
+        if not (self.gamma > 0).all():
+            raise ValueError(f"learned head: gamma must be above 0; found {self.gamma.tolist()}")
+        if (self.quarrel != self.quarrel.T).any() or self.quarrel.diagonal().any():
+            raise ValueError("learned head: quarrel must be symmetric, with a diagonal of 0")
+        for name, names in (("modalities", self.modalities), ("labels", self.labels)):
+            if len(set(names)) != len(names) or not names:
+                raise ValueError(f"learned head: {name} must be one or more different names; found {list(names)}")
+
+    @classmethod
+    def bayes(cls, modalities: Sequence[str], labels: Sequence[str]) -> LearnedHead:
+        """The head that does what `agent.fusion.Bayes` does: where training starts, and what it is drawn to."""
+        m, k = len(modalities), len(labels)
+        return cls(
+            tuple(modalities),
+            tuple(labels),
+            mix=np.tile(np.eye(k), (m, 1, 1)),
+            bias=np.zeros((m, k)),
+            gamma=np.ones(m),
+            log_temperature=np.zeros(m),
+            quarrel=np.zeros((m, m)),
+        )
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LearnedHead:
+        """From arrays by the names of the fields, as `arrays` gives them and an .npz holds them."""
+        names = [name for name in cls.__slots__ if name not in arrays]
+        if names:
+            raise ValueError(f"learned head: {', '.join(names)} missing; found {', '.join(arrays) or 'nothing'}")
+        return cls(
+            modalities=tuple(map(str, np.atleast_1d(arrays["modalities"]))),
+            labels=tuple(map(str, np.atleast_1d(arrays["labels"]))),
+            **{name: _numbers(name, arrays[name]) for name in cls.__slots__ if name not in ("modalities", "labels")},
+        )
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What `of` takes; none holds objects, so that it can be written to an .npz and read without pickle."""
+        return {name: np.asarray(getattr(self, name)) for name in self.__slots__}
+
+
+class Learned(Rule):
+    """`Bayes` with trained parameters: log P = log π + (Σ w_m^γ_m (A_m d_m + b_m)) / T - log Z.
+
+    d_m = log p_m - log π_m less its mean over the labels, A_m is ``mix``, b_m ``bias``, and
+    log T = ``log_temperature`` for as many modalities as are there + Σ over pairs ``quarrel`` * their conflict. A
+    modality that is not there adds nothing, so that every subset has an answer, and none at all gives π.
+
+    The parameters belong to named modalities: the rows of `combine` are all of ``head.modalities`` in that order, with
+    weight 0 for one that is missing.
+    """
+
+    name: ClassVar[str] = "learned"
+
+    def __init__(self, head: LearnedHead) -> None:
+        self._head = head
+
+    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+        rows, labels = len(self._head.modalities), len(self._head.labels)
+        if (np.size(weights), np.size(prior)) != (rows, labels):
+            raise ValueError(
+                f"fusion: learned takes a row for each of {', '.join(self._head.modalities)} and a column for each of"
+                f" {', '.join(self._head.labels)}; found {np.size(weights)} weights and {np.size(prior)} labels"
+            )
+        return super().combine(probs, weights, priors, prior)
+
+    def fuse(self, heard: Heard) -> tuple[Floats, Floats]:
+        refuse_above_one(self.name, heard.weights)
+        head, rows = self._head, heard.rows
+        ratios = np.log(heard.probs) - np.log(heard.priors)  # (M, K)
+        ratios -= ratios.mean(axis=1, keepdims=True)
+        said = np.einsum("mij,mj->mi", head.mix[rows], ratios) + head.bias[rows]
+        pulls = (heard.weights ** head.gamma[rows])[:, None] * said / self._temperature(heard)
+        return softmax(np.log(heard.prior) + pulls.sum(axis=0)), np.ptp(pulls, axis=1)
+
+    def _temperature(self, heard: Heard) -> float:
+        log_temperature = float(self._head.log_temperature[len(heard.rows) - 1])
+        for i, row in enumerate(heard.rows):
+            for j, other in enumerate(heard.rows[:i]):
+                if quarrel := float(self._head.quarrel[row, other]):
+                    pair = [i, j]
+                    log_temperature += quarrel * conflict(heard.probs[pair], heard.weights[pair])
+        return float(np.exp(log_temperature))
+
+
+def _numbers(name: str, array: npt.NDArray[Any]) -> Floats:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"learned head: {name} must hold numbers; found {array.dtype}")
+    return array.astype(np.float64)
