@@ -6,14 +6,17 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
 from agent.clock import rfc3339
+from agent.delivery import Delivery
+from agent.mailbox import Mailbox, Stamped
 from agent.seams import SensorError
+from agent.types import Watermark
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Stamped)
 log = logging.getLogger(__name__)
 
 
@@ -25,8 +28,8 @@ class Bridge(Generic[T]):
     end within `JOIN_S` of being told to, it is abandoned and holds up neither the loop nor the end of the process. An
     abandoned thread can not be ended, so while that of `former` lives there is no other: one a sensor, not one a try.
 
-    The hand-over is bounded to `size` items. Overflow policy: the oldest goes, for what is newest matters most; each
-    is counted in ``drops["overflow"]``.
+    The hand-over is bounded as `delivery` says, and what it leaves out is counted in `drops`. With `NeverDrop` the
+    driver waits in `put` while the loop is behind: that is for drivers whose input waits too, such as a file.
     """
 
     JOIN_S = 1.0
@@ -36,7 +39,7 @@ class Bridge(Generic[T]):
         name: str,
         *,
         drive: Callable[[Bridge[T]], None],
-        size: int,
+        delivery: Delivery,
         stall_s: float,
         open_s: float,
         drops: Counter[str],
@@ -51,10 +54,10 @@ class Bridge(Generic[T]):
         self._drive = drive
         self._stall_s = stall_s
         self._open_s = open_s
-        self._drops = drops
         self._former = former
-        self._items: deque[T] = deque(maxlen=size)
-        self._lock = threading.Lock()
+        self._mailbox: Mailbox[T] = Mailbox(delivery, drops=drops)
+        self._room = threading.Condition()
+        """Guards the mailbox, and is notified when it has room again."""
         self._wake = asyncio.Event()
         self._over = False
         self._error: BaseException | None = None
@@ -65,15 +68,24 @@ class Bridge(Generic[T]):
         """Whether the driver was told to end and still has not."""
         return bool(self.told_at) and not self._over
 
-    def put(self, item: T) -> None:
-        """Hand one item over; from any thread, never blocks."""
-        with self._lock:
-            if len(self._items) == self._items.maxlen:
-                self._drops["overflow"] += 1
-            self._items.append(item)
+    def admits(self, end_ns: int) -> bool:
+        """Whether an item of that stamp is wanted; ask before what is dear, such as decoding, and then `put`."""
+        with self._room:
+            wanted = self._mailbox.admits(end_ns)
+        if not wanted:
+            self._rouse()  # a driver whose items are not wanted does not stall
+        return wanted
+
+    def put(self, item: T | Watermark) -> None:
+        """Hand one item over; on the driver's thread. Blocks only with `NeverDrop`, until there is room or it ends."""
+        with self._room:
+            while self._mailbox.refuses and not self.stopping.is_set():
+                self._room.wait()
+            if not self.stopping.is_set():
+                self._mailbox.put(item, time.monotonic_ns())
         self._rouse()
 
-    async def items(self) -> AsyncGenerator[T, None]:
+    async def items(self) -> AsyncGenerator[T | Watermark, None]:
         """What the driver puts, until it returns. Once only.
 
         Raises what the driver raised, and `SensorError` when it stalls: before its first item it may take `open_s`.
@@ -94,9 +106,7 @@ class Bridge(Generic[T]):
             while True:
                 self._wake.clear()
                 over = self._over
-                while self._items:
-                    with self._lock:
-                        item = self._items.popleft()
+                while (item := self._take()) is not None:
                     patience_s = self._stall_s
                     yield item
                 if over:
@@ -106,8 +116,16 @@ class Bridge(Generic[T]):
                 raise self._error
         finally:
             self.told_at = rfc3339(time.time_ns())
-            self.stopping.set()
+            with self._room:
+                self.stopping.set()
+                self._room.notify()
             await self._join()
+
+    def _take(self) -> T | Watermark | None:
+        with self._room:
+            item = self._mailbox.take(time.monotonic_ns())
+            self._room.notify()
+        return item
 
     async def _next(self, patience_s: float) -> None:
         try:

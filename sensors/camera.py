@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 
 from agent.clock import SECOND
+from agent.delivery import Delivery, NeverDrop, Queue
 from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample, Source, Watermark
 from sensors.bridge import Bridge
@@ -25,9 +26,11 @@ class CameraSensor:
     """A `Sensor` of one vision source.
 
     A file plays at the pace of its PTS and then ends, or starts again with `loop`. Everything else is live: frames
-    are taken as they come, and when the loop is slow the oldest go (``drops["overflow"]``).
+    are taken as they come, and when the loop is slow `delivery` says which go. `NeverDrop` is for files alone: their
+    reader waits, and late frames keep their stamps; what a live driver loses meanwhile nobody could count.
 
-    `drops` counts what was left out, by reason: ``overflow``, ``rate`` (above `max_fps`), ``decode`` (could not be).
+    `drops` counts what was left out, by reason: those of `agent.delivery`, ``rate`` (above `max_fps`), ``decode``
+    (could not be).
     """
 
     QUEUE = 4
@@ -42,16 +45,24 @@ class CameraSensor:
         max_fps: float | None = None,
         loop: bool = False,
         stall_ns: int = 5 * SECOND,
+        delivery: Delivery = Queue(QUEUE),  # noqa: B008 - frozen
     ) -> None:
+        """Raises `SensorError` for a live device that is never to drop."""
         self.name = name
         self.sources = (Source(name, Modality.VISION),)
         self.drops: Counter[str] = Counter()
         self._device = device
         self._kind = kind_of(device)
+        if isinstance(delivery, NeverDrop) and self._kind is not Kind.FILE:
+            raise SensorError(
+                f"{name}: {self._shown} is live and can not wait, so its driver would drop, uncounted; set"
+                f' `delivery` to "queue({self.QUEUE})" or another that says what goes ("never_drop" is for files)'
+            )
         self._wanted = wanted
         self._max_fps = max_fps
         self._loop = loop
         self._stall_ns = stall_ns
+        self._delivery = delivery
         self._hanging: Bridge[Sample] | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
@@ -60,7 +71,7 @@ class CameraSensor:
         bridge: Bridge[Sample] = Bridge(
             self.name,
             drive=self._drive,
-            size=self.QUEUE,
+            delivery=self._delivery,
             stall_s=stall_s,
             # OpenCV's own time-outs for streams are as long as the stall: theirs is the better message.
             open_s=2 * stall_s,
@@ -129,6 +140,8 @@ class CameraSensor:
                 self._retrieve(capture, bridge, t_ns=epoch_ns + shown_ns)
 
     def _retrieve(self, capture: Any, bridge: Bridge[Sample], *, t_ns: int) -> None:
+        if not bridge.admits(t_ns):
+            return
         decoded, bgr = capture.retrieve()
         if not decoded:
             self.drops["decode"] += 1

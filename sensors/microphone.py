@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from agent.clock import MS, SECOND
+from agent.delivery import MaxAge, Queue
 from agent.seams import SensorError
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Watermark
 from sensors import portaudio
@@ -38,6 +39,11 @@ class Block:
     """Whether PortAudio lost sound before it."""
     rate_hz: int
 
+    @property
+    def end_ns(self) -> int:
+        """Its last sample has only just been taken when the callback comes."""
+        return self.arrival_ns
+
 
 class MicrophoneSensor:
     """A `Sensor` of one audio source: blocks of `block_ns`, mono at `AUDIO_RATE_HZ`; spans neither overlap nor gap.
@@ -45,23 +51,31 @@ class MicrophoneSensor:
     `device` is a glob on the name, or ``default``. A device that can not do 16 kHz is taken at its own rate and
     resampled. The first 0.2 s of a stream are left out, in which the delay that PortAudio claims is looked over.
 
-    `drops` counts by reason: ``overflow`` (the loop was slow), ``overrun`` (PortAudio lost sound), ``jump``
-    (the stream's time jumped by more than 50 ms, and the fit started again), ``nan`` (blocks with values that are no
-    numbers).
+    `drops` counts by reason: ``overflow`` and ``aged`` (the loop was slow), ``overrun`` (PortAudio lost sound),
+    ``jump`` (the stream's time jumped by more than 50 ms, and the fit started again), ``nan`` (blocks with values that
+    are no numbers).
     """
 
     QUEUE = 50
     """Blocks between the callback and the loop: a second."""
 
     def __init__(
-        self, name: str, *, device: str = "default", block_ns: int = 20 * MS, stall_ns: int = 5 * SECOND
+        self,
+        name: str,
+        *,
+        device: str = "default",
+        block_ns: int = 20 * MS,
+        stall_ns: int = 5 * SECOND,
+        delivery: Queue | MaxAge = Queue(QUEUE),  # noqa: B008 - frozen
     ) -> None:
+        """`delivery` may not thin sound out, and PortAudio's callback can not wait."""
         self.name = name
         self.sources = (Source(name, Modality.AUDIO),)
         self.drops: Counter[str] = Counter()
         self._device = device
         self._block_ns = block_ns
         self._stall_ns = stall_ns
+        self._delivery = delivery
         self._hanging: Bridge[Block] | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
@@ -70,7 +84,7 @@ class MicrophoneSensor:
         bridge: Bridge[Block] = Bridge(
             self.name,
             drive=self._drive,
-            size=self.QUEUE,
+            delivery=self._delivery,
             stall_s=stall_s,
             open_s=2 * stall_s,
             drops=self.drops,
@@ -80,6 +94,9 @@ class MicrophoneSensor:
         try:
             async with aclosing(bridge.items()) as blocks:
                 async for block in blocks:
+                    if isinstance(block, Watermark):
+                        yield block
+                        continue
                     sample = timeline.place(block)
                     if sample is not None:
                         yield sample
