@@ -1,0 +1,251 @@
+"""Sets of samples, one of each stream, matched by their stamps: the policies of ROS ``message_filters``.
+
+Both take samples one by one and return what each arrival released. The stamps of a stream are expected to rise.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+_ABSENT = object()
+
+
+class ExactTime:
+    """Sets of samples that bear the very same stamp.
+
+    A set leaves when it is complete, and takes with it what was older and incomplete. Of two samples of one stream
+    with the same stamp, the later to come counts.
+    """
+
+    def __init__(self, topics: int, queue_size: int) -> None:
+        """Hold at most ``queue_size`` incomplete sets; of more, the oldest goes. 0 is no bound, as in ROS."""
+        if topics < 1 or queue_size < 0:
+            raise ValueError(f"topics {topics} must be 1 or more, queue_size {queue_size} not below 0 (0: no bound)")
+        self._topics = topics
+        self._queue_size = queue_size
+        self._sets: dict[int, list[Any]] = {}
+        self._stamps: list[int] = []  # of `_sets`, sorted
+        self.dropped = 0
+        """Samples that were given up, because their set did not become complete or because another took their place."""
+
+    @property
+    def held(self) -> int:
+        """Incomplete sets in memory."""
+        return len(self._sets)
+
+    def add(self, topic: int, t_ns: int, item: Any) -> list[tuple[Any, ...]]:
+        """Take in a sample; the sets that it released, one item a topic in the order of the topics."""
+        items = self._sets.get(t_ns)
+        if items is None:
+            items = self._sets[t_ns] = [_ABSENT] * self._topics
+            if not self._stamps or t_ns > self._stamps[-1]:
+                self._stamps.append(t_ns)
+            else:
+                insort(self._stamps, t_ns)
+        self.dropped += items[topic] is not _ABSENT
+        items[topic] = item
+        if _ABSENT not in items:  # compares by identity first; items that compare oddly never equal the marker
+            del self._sets[t_ns]
+            done = bisect_right(self._stamps, t_ns)
+            self._give_up(self._stamps[: done - 1])
+            del self._stamps[:done]
+            return [tuple(items)]
+        if 0 < self._queue_size < len(self._stamps):
+            self._give_up([self._stamps.pop(0)])
+        return []
+
+    def _give_up(self, stamps: Sequence[int]) -> None:
+        for stamp in stamps:
+            self.dropped += sum(item is not _ABSENT for item in self._sets.pop(stamp))
+
+
+class _Stream:
+    """The samples of one topic: first the *past*, which the search has gone by, then the *queue*.
+
+    While there is a candidate, the oldest sample is its member.
+    """
+
+    __slots__ = ("bound_ns", "items", "past", "times_ns")
+
+    def __init__(self, bound_ns: int) -> None:
+        self.bound_ns = bound_ns
+        self.times_ns: deque[int] = deque()
+        self.items: deque[Any] = deque()
+        self.past = 0
+
+    def forget(self, count: int) -> None:
+        """Drop the ``count`` oldest samples; the queue begins with the next."""
+        for _ in range(count):
+            self.times_ns.popleft()
+            self.items.popleft()
+        self.past = 0
+
+
+class ApproximateTime:
+    """Sets whose stamps lie as close together as can be had: the adaptive algorithm of ROS ``message_filters``.
+
+    Sets do not share samples and do not cross, and which sets come out depends on the stamps alone, not on which
+    stream arrived first (unless a queue overflows). The description is that of the ROS wiki,
+    ``message_filters/ApproximateTime``:
+
+    - When every queue has a sample, the latest of the fronts is the *pivot*, and the fronts are the first *candidate*.
+    - The earliest front is gone by again and again; what then stands in front is a better candidate when what it gains
+      at its start outweighs what it loses at its end times ``1 + age_penalty``.
+    - The candidate leaves when no later one that holds the pivot can be better. Where a queue has run empty, its next
+      sample is assumed at the earliest instant at which it can come: the pivot's, or that of the last sample and the
+      topic's lower bound between two.
+    - When a topic holds more than ``queue_size`` samples its oldest goes, and with it the candidate. That topic gives
+      no pivot until it has been shown that the lost sample could not have been the better match.
+    """
+
+    def __init__(
+        self,
+        topics: int,
+        queue_size: int,
+        *,
+        age_penalty: float = 0.1,
+        max_interval_ns: int | None = None,
+        lower_bounds_ns: Sequence[int] | None = None,
+    ) -> None:
+        """Give up sets wider than ``max_interval_ns``; ``lower_bounds_ns`` are, by topic, the least between samples."""
+        bounds = [0] * topics if lower_bounds_ns is None else list(lower_bounds_ns)
+        if topics < 1 or queue_size < 1:
+            raise ValueError(f"topics {topics} and queue_size {queue_size} must be 1 or more")
+        if not 0 <= age_penalty < float("inf"):
+            raise ValueError(f"age_penalty {age_penalty} must not be below 0")
+        if max_interval_ns is not None and max_interval_ns < 0:
+            raise ValueError(f"max_interval_ns {max_interval_ns} must not be below 0")
+        if len(bounds) != topics or min(bounds) < 0:
+            raise ValueError(f"lower_bounds_ns {bounds} must be {topics} numbers, none below 0")
+        self._streams = [_Stream(bound_ns) for bound_ns in bounds]
+        self._queue_size = queue_size
+        # (1 + penalty) as a fraction: durations times it are compared exactly, as integers.
+        self._factor, self._unit = (1 + age_penalty).as_integer_ratio()
+        self._max_interval_ns = max_interval_ns
+        self._empty = topics  # queues without a sample
+        self._lossy = 0  # bit i: topic i has lost a sample that might have been the better match
+        self._pivot = -1  # -1: there is no candidate
+        self._pivot_ns = self._start_ns = self._end_ns = 0  # of the candidate
+        self.overflows = [0] * topics
+        """By topic the samples that gave way because more than ``queue_size`` were held."""
+        self.disordered = [0] * topics
+        """By topic the samples that came earlier than ``lower_bounds_ns`` allows, or with a stamp that runs back."""
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """By topic the samples in memory; never more than ``queue_size``."""
+        return tuple(len(stream.items) for stream in self._streams)
+
+    def add(self, topic: int, t_ns: int, item: Any) -> list[tuple[Any, ...]]:
+        """Take in a sample; the sets that it released, oldest first, one item a topic in the order of the topics."""
+        stream = self._streams[topic]
+        times_ns = stream.times_ns
+        if times_ns and t_ns - times_ns[-1] < stream.bound_ns:
+            self.disordered[topic] += 1
+        times_ns.append(t_ns)
+        stream.items.append(item)
+        released: list[tuple[Any, ...]] = []
+        if stream.past == len(times_ns) - 1:
+            self._empty -= 1
+            if not self._empty:
+                self._search(released)
+        if len(times_ns) > self._queue_size:
+            self._overflow(topic, released)
+        return released
+
+    def _overflow(self, topic: int, released: list[tuple[Any, ...]]) -> None:
+        self.overflows[topic] += 1
+        self._lossy |= 1 << topic
+        for stream in self._streams:
+            stream.past = 0
+        self._streams[topic].forget(1)
+        self._empty = self._count_empty()
+        if self._pivot >= 0:
+            self._pivot = -1
+            self._search(released)
+
+    def _search(self, released: list[tuple[Any, ...]]) -> None:
+        """Go on until a queue is empty."""
+        streams = self._streams
+        while not self._empty:
+            start, start_ns, end, end_ns = _bounds([stream.times_ns[stream.past] for stream in streams])
+            self._lossy &= 1 << end
+            if self._pivot < 0:
+                too_wide = self._max_interval_ns is not None and end_ns - start_ns > self._max_interval_ns
+                if too_wide or self._lossy:
+                    streams[start].forget(1)
+                    self._empty += not streams[start].items
+                    continue
+                self._pivot, self._pivot_ns = end, end_ns
+                self._take(start_ns, end_ns)
+            elif (end_ns - self._end_ns) * self._factor < (start_ns - self._start_ns) * self._unit:
+                self._take(start_ns, end_ns)
+            ran_empty = self._go_by(start)
+            if start == self._pivot or self._optimal(end_ns) or (ran_empty and self._provable()):
+                self._release(released)
+
+    def _take(self, start_ns: int, end_ns: int) -> None:
+        """Make the fronts the candidate; what was gone by is of no more use."""
+        self._start_ns, self._end_ns = start_ns, end_ns
+        for stream in self._streams:
+            stream.forget(stream.past)
+
+    def _go_by(self, index: int) -> bool:
+        """Move a front to the past; whether its queue ran empty by that."""
+        stream = self._streams[index]
+        stream.past += 1
+        ran_empty = stream.past == len(stream.items)
+        self._empty += ran_empty
+        return ran_empty
+
+    def _optimal(self, end_ns: int) -> bool:
+        """Whether no candidate that ends at ``end_ns`` or later and holds the pivot can be better."""
+        return (end_ns - self._end_ns) * self._factor >= (self._pivot_ns - self._start_ns) * self._unit
+
+    def _provable(self) -> bool:
+        """Whether the candidate is the best even if what the empty queues wait for came as early as it can."""
+        pasts = [stream.past for stream in self._streams]
+        empty = self._empty
+        while True:
+            start, start_ns, _, end_ns = _bounds([self._earliest_ns(stream) for stream in self._streams])
+            if self._optimal(end_ns):
+                return True  # releasing makes the past the queue again
+            if (end_ns - self._end_ns) * self._factor < (start_ns - self._start_ns) * self._unit:
+                break
+            self._go_by(start)
+        for stream, past in zip(self._streams, pasts, strict=True):
+            stream.past = past
+        self._empty = empty
+        return False
+
+    def _earliest_ns(self, stream: _Stream) -> int:
+        """The stamp of the front, or the least that it can be when it comes."""
+        if stream.past < len(stream.times_ns):
+            return stream.times_ns[stream.past]
+        return max(stream.times_ns[-1] + stream.bound_ns, self._pivot_ns)
+
+    def _release(self, released: list[tuple[Any, ...]]) -> None:
+        """Let the candidate go; what was gone by since it was taken may serve the next."""
+        self._pivot = -1
+        released.append(tuple([stream.items[0] for stream in self._streams]))
+        for stream in self._streams:
+            stream.forget(1)
+        self._empty = self._count_empty()
+
+    def _count_empty(self) -> int:
+        return sum(not stream.items for stream in self._streams)
+
+
+def _bounds(times_ns: list[int]) -> tuple[int, int, int, int]:
+    """The first of the earliest and the last of the latest: index, stamp, index, stamp."""
+    start = end = 0
+    start_ns = end_ns = times_ns[0]
+    for index, t_ns in enumerate(times_ns):
+        if t_ns < start_ns:
+            start, start_ns = index, t_ns
+        if t_ns >= end_ns:
+            end, end_ns = index, t_ns
+    return start, start_ns, end, end_ns
