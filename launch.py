@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 
 from agent import cli
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     parser = cli.parser(VERBS, default="run", description=__doc__, config=ROOT / "config.toml")
     args = parser.parse_args(argv)
-    _log_to(out if out.is_terminal else None, args.log_level)
+    cli.log_to(out if out.is_terminal else None, args.log_level)
     try:
         config = load(args.config, [*args.set, *args.set_after])
         code: int = args.verb(config, args)
@@ -64,9 +63,10 @@ def _failures() -> tuple[type[Exception], ...]:
     """What may go wrong while running and says in its message what to do. Asked for only when something was raised."""
     from agent.broker import BrokerError
     from agent.seams import EncoderError, SensorError
+    from engines.evaluation.output import OutputError
     from engines.models import ModelError
 
-    return BrokerError, EncoderError, ModelError, SensorError
+    return BrokerError, EncoderError, ModelError, OutputError, SensorError
 
 
 def run(config: Config, args: argparse.Namespace) -> int:
@@ -253,6 +253,22 @@ def models(config: Config, args: argparse.Namespace) -> int:
     return DONE
 
 
+def evaluate(config: Config, args: argparse.Namespace) -> int:
+    """Measure an encoder as deployed on labelled data."""
+    from engines.evaluation.dataset import DataError
+    from engines.evaluation.verb import measure
+
+    try:
+        measure(config, args, out)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("eval: interrupted; nothing is written", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
 @contextlib.contextmanager
 def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
     """What takes the lines for ``--out``: a file, standard output for ``-``, or nothing."""
@@ -266,16 +282,7 @@ def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
             yield stream.write
 
 
-def _log_to(terminal: Console | None, level: str) -> None:
-    """Log lines above the live table on a terminal; elsewhere plain ones on stderr, for a service manager or a file."""
-    handler: logging.Handler = logging.StreamHandler()
-    layout = "%(asctime)s %(levelname)s %(message)s"
-    if terminal:
-        handler, layout = RichHandler(console=terminal, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
-    logging.basicConfig(level=level, format=layout, handlers=[handler])
-
-
-VERBS = {verb.__name__: verb for verb in (run, demo, check, devices, models, replay)}
+VERBS = {verb.__name__: verb for verb in (run, demo, check, devices, models, replay)} | {"eval": evaluate}
 """What the command line may ask for; the options of each stand in `agent.cli`."""
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from rich.console import Console
+from rich.logging import RichHandler
+
 from agent.config import Config
+from agent.types import Modality
 
 Verb = Callable[[Config, argparse.Namespace], int]
 """Takes the config and what was asked, returns the exit code; its docstring is its help."""
@@ -64,12 +69,32 @@ def _replay(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
 
 
+def _eval(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("what", choices=tuple(Modality), help="the encoder to measure")
+    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with a labels.csv")
+    verb.add_argument("--split", metavar="NAME", help="only the items with that in the column split")
+    verb.add_argument(
+        "--map", type=_renamed, default={}, metavar="FROM=TO,…", help="the agent's names for labels; FROM= leaves out"
+    )
+    verb.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON")
+
+
 _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
+    "eval": _eval,
     "models": _models,
     "replay": _replay,
 }
 """By verb, what adds its own options; a verb that has none is not in it."""
+
+
+def _renamed(text: str) -> dict[str, str]:
+    """``from=to,…`` as a mapping."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    found = {name.strip(): to.strip() for name, _, to in pairs}
+    if not pairs or len(found) < len(pairs) or not all(name.strip() and sign for name, sign, _ in pairs):
+        raise argparse.ArgumentTypeError(f"must be from=to,… with each label named once; found {text!r}")
+    return found
 
 
 def _speed(text: str) -> float | None:
@@ -80,3 +105,12 @@ def _speed(text: str) -> float | None:
         if 1e-3 <= (factor := float(text)) < math.inf:
             return factor
     raise argparse.ArgumentTypeError(f'must be "max" or a factor from 0.001, such as 1 or 0.5; found {text!r}')
+
+
+def log_to(terminal: Console | None, level: str) -> None:
+    """Log lines above the live table on a terminal; elsewhere plain ones on stderr, for a service manager or a file."""
+    handler: logging.Handler = logging.StreamHandler()
+    layout = "%(asctime)s %(levelname)s %(message)s"
+    if terminal:
+        handler, layout = RichHandler(console=terminal, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
+    logging.basicConfig(level=level, format=layout, handlers=[handler])
