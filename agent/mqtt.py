@@ -153,7 +153,7 @@ class Publisher:
                 await self._connect()
             except aiomqtt.MqttError as error:
                 problem = str(error)
-            _heed_cancellation()
+            heed_cancellation()
             lasted_ns = self._lasted_ns()
             if lasted_ns is None:
                 self._metrics.count("mqtt.connections_failed")
@@ -201,8 +201,8 @@ class Publisher:
             if self._on_text:
                 await client.subscribe(f"{self._root}/text/in", qos=1)
             await client.publish(availability, b"online", qos=1, retain=True)
-            _heed_cancellation()
-            await _either(self._send(client), self._receive(client))
+            heed_cancellation()
+            await either(self._send(client), self._receive(client))
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError, TimeoutError):  # the will says the same
                 async with asyncio.timeout(GOODBYE_S):
@@ -251,7 +251,7 @@ class Publisher:
         self._something.set()
 
 
-async def _either(*jobs: Coroutine[Any, Any, None]) -> None:
+async def either(*jobs: Coroutine[Any, Any, None]) -> None:
     """Run jobs that never end until one fails, with that error.
 
     No TaskGroup: in Python 3.11 and 3.12 one whose task fails in the turn of its own cancellation swallows the
@@ -263,14 +263,14 @@ async def _either(*jobs: Coroutine[Any, Any, None]) -> None:
     finally:
         while alive := [task for task in tasks if not task.done()]:
             for task in alive:
-                task.cancel()  # more than once if need be, see _heed_cancellation
+                task.cancel()  # more than once if need be, see heed_cancellation
             await asyncio.wait(alive, timeout=0.1)
     for task in tasks:
         if not task.cancelled():
             task.result()
 
 
-def _heed_cancellation() -> None:
+def heed_cancellation() -> None:
     """Raise a cancellation that got lost: `asyncio.wait_for`, by which aiomqtt waits, may swallow it in Python 3.11."""
     task = asyncio.current_task()
     if task and task.cancelling():
