@@ -49,7 +49,7 @@ class MaxAge:
 
     age_ns: int
     """From the end of capture; exactly that old is still delivered. Above 0."""
-    size: int = 32
+    size: int = 64
     """Items that wait at most; of more the oldest goes."""
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: Wal
     """The sensor of ``[sensors.<name>]``; nothing is opened before its stream is read.
 
     What a kind needs is imported in its case: a box without a camera pays nothing for OpenCV. Raises `SensorError`
-    where a recorded session cannot be read.
+    where a recorded session cannot be read, and for a live camera that is never to drop.
     """
     match table:
         case tables.CameraSensor():
@@ -25,11 +25,20 @@ def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: Wal
             from sensors.video import Format
 
             wanted = Format(table.width, table.height, table.fps)
-            return CameraSensor(name, device=table.device, wanted=wanted, loop=table.loop, stall_ns=table.stall)
+            return CameraSensor(
+                name,
+                device=table.device,
+                wanted=wanted,
+                loop=table.loop,
+                stall_ns=table.stall,
+                delivery=table.delivery,
+            )
         case tables.MicrophoneSensor():
             from sensors.microphone import MicrophoneSensor
 
-            return MicrophoneSensor(name, device=table.device, block_ns=table.block, stall_ns=table.stall)
+            return MicrophoneSensor(
+                name, device=table.device, block_ns=table.block, stall_ns=table.stall, delivery=table.delivery
+            )
         case tables.TextSensor():
             from sensors.text import TextInbox
 
@@ -39,12 +48,12 @@ def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: Wal
                 mono_ns=wall.mono_ns,
                 max_delay_ns=table.max_delay,
                 max_bytes=table.max_size,
-                queue=table.queue,
+                delivery=table.delivery,
             )
         case tables.StdinSensor():
             from sensors.text import StdinSensor
 
-            return StdinSensor(name, clock=clock, mono_ns=wall.mono_ns)
+            return StdinSensor(name, clock=clock, mono_ns=wall.mono_ns, delivery=table.delivery)
         case tables.ReplaySensor():
             from sensors.replay import ReplaySensor
             from sensors.session import Session

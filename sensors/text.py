@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import sys
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 
 from agent.clock import MS, SECOND, Clock
+from agent.delivery import Delivery, NeverDrop, Reason
+from agent.mailbox import Mailbox
 from agent.seams import SensorError
 from agent.types import Modality, Sample, Source, Text, Watermark
 from sensors.message import Message, Unreadable, parse
@@ -29,10 +31,13 @@ MAX_FUTURE_NS = SECOND
 class TextInbox:
     """A `Sensor` of one text source, fed by `put`.
 
-    Whatever comes in, nothing is raised. `drops` counts by reason. Left out: ``size`` (above `max_bytes`),
-    ``overflow`` (the oldest of the waiting messages, when there are `queue`), ``utf8``, ``json`` (begins with ``{`` and
-    is none), ``field`` (no usable "text"), ``empty``. Taken, but put right: ``stamp`` (not a time, or not a plausible
-    one: arrival is used), ``lang`` (not a language tag: ignored).
+    Whatever comes in, nothing is raised. `drops` counts by reason. Left out: ``size`` (above `max_bytes`), ``utf8``,
+    ``json`` (begins with ``{`` and is none), ``field`` (no usable "text"), ``empty``, and by `delivery` those of
+    `agent.delivery`. Taken, but put right: ``stamp`` (not a time, or not a plausible one: arrival is used), ``lang``
+    (not a language tag: ignored).
+
+    With `NeverDrop` what was taken in is delivered. Who can wait awaits `room` first and loses nothing; who can not,
+    such as the MQTT client, is refused when the bound is reached, which is counted and logged.
     """
 
     def __init__(
@@ -43,9 +48,9 @@ class TextInbox:
         mono_ns: Callable[[int], int],
         max_delay_ns: int = MAX_DELAY_NS,
         max_bytes: int = MAX_BYTES,
-        queue: int = 64,
+        delivery: Delivery = NeverDrop(),  # noqa: B008 - frozen
     ) -> None:
-        """`mono_ns` converts wall-clock ns since the Unix epoch to `clock`; `queue` messages may wait."""
+        """`mono_ns` converts wall-clock ns since the Unix epoch to `clock`."""
         self.name = name
         self.sources = (Source(name, Modality.TEXT, awaited=True, late_by_ns=max_delay_ns),)
         self.drops: Counter[str] = Counter()
@@ -53,9 +58,10 @@ class TextInbox:
         self._mono_ns = mono_ns
         self._max_delay_ns = max_delay_ns
         self._max_bytes = max_bytes
-        self._queue = queue
-        self._waiting: deque[Sample] = deque()
+        self._waiting: Mailbox[Sample] = Mailbox(delivery, drops=self.drops)
+        self._refusing = False
         self._wake = asyncio.Event()
+        self._taken = asyncio.Event()
         self.closed = False
         """Whether nothing will be put any more."""
 
@@ -71,12 +77,22 @@ class TextInbox:
             return
         self.drops.update(message.ignored)
         t_ns = self._stamp(message, arrival_ns)
-        if len(self._waiting) == self._queue:
-            self._waiting.popleft()
-            self.drops["overflow"] += 1
         text = Text(message.text, lang=message.lang)
-        self._waiting.append(Sample(self.name, text, t_ns=t_ns, end_ns=t_ns, arrival_ns=arrival_ns))
+        sample = Sample(self.name, text, t_ns=t_ns, end_ns=t_ns, arrival_ns=arrival_ns)
+        if self._waiting.put(sample, self._clock.now_ns()) is Reason.REFUSED and not self._refusing:
+            self._refusing = True  # once a flood
+            log.warning(
+                "%s: %d messages wait, so no more are taken in until one was read (counted as %s); send fewer, or let"
+                ' more wait: delivery = "never_drop(N)"',
+                *(self.name, len(self._waiting), Reason.REFUSED),
+            )
         self._wake.set()
+
+    async def room(self) -> None:
+        """Return once `put` would not refuse; at once where it never does."""
+        while self._waiting.refuses:
+            self._taken.clear()
+            await self._taken.wait()
 
     def _stamp(self, message: Message, arrival_ns: int) -> int:
         if message.wall_ns is None:
@@ -91,11 +107,13 @@ class TextInbox:
         """See `agent.seams.Sensor`. A heartbeat every `HEARTBEAT_NS`; ends when it is closed and nothing waits."""
         while True:
             self._wake.clear()
-            while self._waiting:
-                yield self._waiting.popleft()
+            while (item := self._waiting.take(self._clock.now_ns())) is not None:
+                self._refusing = False
+                self._taken.set()
+                yield item
             now_ns = self._clock.now_ns()
             yield Watermark(self.name, now_ns)
-            if self._waiting:
+            if not self._waiting.empty:
                 continue
             if self.closed:
                 return
@@ -120,26 +138,31 @@ class StdinSensor:
 
     Ends at the end of the input, such as of ``/dev/null`` under a service manager, and at once where there is none. It
     reads on the loop when there is something to be read: a thread that waits in ``read`` could not be told to end.
+    With `NeverDrop` it reads no further while the inbox is full, so that who writes into the pipe waits.
     """
 
     CHUNK = 4096
-    """Bytes a turn of the loop, so that a long input holds nothing else up.
-
-    Of more short lines than the inbox holds the oldest go, as in any flood, and are counted as ``overflow``.
-    """
+    """Bytes a turn of the loop, so that a long input holds nothing else up."""
     PACE_S = 0.01
     """Pause between chunks of a regular file, which is always ready."""
 
-    def __init__(self, name: str, *, clock: Clock, mono_ns: Callable[[int], int], fd: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock: Clock,
+        mono_ns: Callable[[int], int],
+        fd: int | None = None,
+        delivery: Delivery = NeverDrop(),  # noqa: B008 - frozen
+    ) -> None:
         """`fd` is the file descriptor to read, standard input by default; it stays open."""
-        self._inbox = TextInbox(name, clock=clock, mono_ns=mono_ns)
+        self._inbox = TextInbox(name, clock=clock, mono_ns=mono_ns, delivery=delivery)
         self.name = name
         self.sources = self._inbox.sources
         self.drops = self._inbox.drops
         self._clock = clock
         self._fd = fd
         self._line = bytearray()
-        self._error: OSError | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
@@ -149,58 +172,59 @@ class StdinSensor:
                 log.info("%s: there is no standard input", self.name)
                 return
             fd = sys.stdin.fileno()
-        self._inbox.closed, self._error = False, None
-        loop = asyncio.get_running_loop()
-        try:
-            loop.add_reader(fd, self._read, fd)
-            reader = None
-        except PermissionError:  # epoll does not take regular files and /dev/null
-            reader = asyncio.create_task(self._read_file(fd), name=f"{self.name} file")
-            reader.add_done_callback(lambda _: self._inbox.close())
+        self._inbox.closed = False
+        reader = asyncio.create_task(self._read(fd), name=f"{self.name} reader")
+        reader.add_done_callback(lambda _: self._inbox.close())
         try:
             async with aclosing(self._inbox.stream()) as items:
                 async for item in items:
                     yield item
-            if reader is not None:
-                await reader
-            if self._error is not None:
-                raise SensorError(
-                    f"{self.name}: standard input can not be read ({self._error}); an agent in the background has no"
-                    " terminal: bring it to the foreground, or start it with `< /dev/null`"
-                )
+            await reader
         finally:
-            if reader is None:
-                loop.remove_reader(fd)
-            else:
-                reader.cancel()
-                await asyncio.wait([reader])  # it must not close the inbox of the next run
+            reader.cancel()
+            await asyncio.wait([reader])  # it must not close the inbox of the next run
 
-    async def _read_file(self, fd: int) -> None:
-        while not self._inbox.closed:
-            self._read(fd)
-            await asyncio.sleep(self.PACE_S)
+    async def _read(self, fd: int) -> None:
+        """Put line after line into the inbox until the input ends. Raises `SensorError`."""
+        error: OSError | None = None
+        chunk: bytes | None = None
+        while chunk != b"":
+            await self._readable(fd)
+            try:
+                chunk = os.read(fd, self.CHUNK)
+            except BlockingIOError:  # who shares it made it non-blocking, and was faster
+                continue
+            except OSError as failed:  # EIO from a terminal in whose background we are
+                chunk, error = b"", failed
+            for line in self._lines(chunk or b"\n"):  # the last line need not end in one
+                await self._inbox.room()
+                # It arrives now: until here it was not delivered, whatever the watermarks said meanwhile.
+                self._inbox.put(line, self._clock.now_ns())
+        if error is not None:
+            raise SensorError(
+                f"{self.name}: standard input can not be read ({error}); an agent in the background has no"
+                " terminal: bring it to the foreground, or start it with `< /dev/null`"
+            ) from error
 
-    def _read(self, fd: int) -> None:
+    async def _readable(self, fd: int) -> None:
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
         try:
-            chunk = os.read(fd, self.CHUNK)
-        except BlockingIOError:  # who shares it made it non-blocking, and was faster
+            loop.add_reader(fd, ready.set)
+        except PermissionError:  # epoll does not take regular files and /dev/null
+            await asyncio.sleep(self.PACE_S)
             return
-        except OSError as error:  # EIO from a terminal in whose background we are; left in place, it is ready for ever
-            self._error = error
-            chunk = b""
-        arrival_ns = self._clock.now_ns()
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(fd)
+
+    def _lines(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that `chunk` completes, without white space around them and without the empty ones."""
         for piece in chunk.splitlines(keepends=True):
             # What is over the limit need not be kept to be counted as too long.
             self._line += piece[: max(0, MAX_BYTES + 1 - len(self._line))]
             if piece.endswith(b"\n"):
-                self._flush(arrival_ns)
-        if not chunk:
-            self._flush(arrival_ns)
-            asyncio.get_running_loop().remove_reader(fd)
-            self._inbox.close()
-
-    def _flush(self, arrival_ns: int) -> None:
-        line = bytes(self._line).strip()
-        self._line.clear()
-        if line:
-            self._inbox.put(line, arrival_ns)
+                line = bytes(self._line).strip()
+                self._line.clear()
+                if line:
+                    yield line

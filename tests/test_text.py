@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND, RealClock, VirtualClock
+from agent.delivery import Delivery, NeverDrop, Queue
 from agent.seams import SensorError
 from agent.types import Modality, Sample, Text, Watermark
 from sensors.message import Message, Unreadable, parse, wall_time_ns
-from sensors.text import HEARTBEAT_NS, StdinSensor, TextInbox
+from sensors.text import HEARTBEAT_NS, MAX_BYTES, StdinSensor, TextInbox
 from tests.reading import read_samples, read_until
 
 NOW = 1_000 * SECOND
@@ -23,8 +24,16 @@ WALL = 1_800_000_000 * SECOND
 """Wall clock at NOW: 2027-01-15T08:00:00Z."""
 
 
-def make_inbox(clock: VirtualClock | None = None, **settings: int) -> TextInbox:
-    return TextInbox("text", clock=clock or VirtualClock(NOW), mono_ns=lambda wall_ns: wall_ns - WALL + NOW, **settings)
+def make_inbox(
+    clock: VirtualClock | None = None, *, max_bytes: int = MAX_BYTES, delivery: Delivery | None = None
+) -> TextInbox:
+    return TextInbox(
+        "text",
+        clock=clock or VirtualClock(NOW),
+        mono_ns=lambda wall_ns: wall_ns - WALL + NOW,
+        max_bytes=max_bytes,
+        delivery=delivery or NeverDrop(),
+    )
 
 
 async def taken(inbox: TextInbox, *payloads: bytes) -> list[Sample]:
@@ -117,11 +126,34 @@ async def test_a_lang_that_is_none_is_ignored_and_counted() -> None:
     assert inbox.drops == {"lang": 1}
 
 
-async def test_of_too_many_the_oldest_go() -> None:
-    inbox = make_inbox(queue=3)
+async def test_of_too_many_in_a_queue_the_oldest_go() -> None:
+    inbox = make_inbox(delivery=Queue(3))
     samples = await taken(inbox, *(str(n).encode() for n in range(10)))
     assert [sample.payload.text for sample in samples if isinstance(sample.payload, Text)] == ["7", "8", "9"]
     assert inbox.drops == {"overflow": 7}
+
+
+async def test_of_too_many_that_are_never_dropped_the_new_are_refused_and_it_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inbox = make_inbox(delivery=NeverDrop(3))
+    for _ in range(2):  # a flood, and another after it was read
+        samples = await taken(inbox, *(str(n).encode() for n in range(10)))
+        assert texts(samples) == ["0", "1", "2"]
+    assert inbox.drops == {"refused": 14}
+    assert len([record for record in caplog.records if "3 messages wait" in record.getMessage()]) == 2
+
+
+async def test_who_can_wait_has_room_once_something_was_taken() -> None:
+    inbox = make_inbox(delivery=NeverDrop(1))
+    async with asyncio.timeout(20), aclosing(inbox.stream()) as stream:
+        await inbox.room()
+        inbox.put(b"one", NOW)
+        waiting = asyncio.create_task(inbox.room())
+        await _settle()
+        assert not waiting.done()
+        await anext(stream)
+        await waiting
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)

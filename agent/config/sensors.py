@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from agent.clock import MS, SECOND
+from agent.config.delivery import AnyDelivery, SoundDelivery
 from agent.config.scalars import Count, Duration, Size
 from agent.config.table import Table
+from agent.delivery import NeverDrop, Queue
 
 
 def _index(device: object) -> object:
@@ -27,6 +29,7 @@ class CameraSensor(Table):
     fps: Annotated[float, Field(gt=0)] = 30.0
     loop: bool = False
     stall: Duration = 5 * SECOND
+    delivery: AnyDelivery = Queue(4)
 
 
 class MicrophoneSensor(Table):
@@ -36,6 +39,7 @@ class MicrophoneSensor(Table):
     device: str = "default"
     block: Duration = 20 * MS
     stall: Duration = 5 * SECOND
+    delivery: SoundDelivery = Queue(50)
 
 
 class TextSensor(Table):
@@ -44,13 +48,14 @@ class TextSensor(Table):
     kind: Literal["text"]
     max_delay: Duration = 10 * SECOND
     max_size: Size = 64 << 10
-    queue: Count = 64
+    delivery: AnyDelivery = NeverDrop(64)
 
 
 class StdinSensor(Table):
     """``[sensors.<name>] kind = "stdin"``: a message a line."""
 
     kind: Literal["stdin"]
+    delivery: AnyDelivery = NeverDrop(64)
 
 
 class ReplaySensor(Table):
