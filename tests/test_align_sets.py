@@ -135,7 +135,7 @@ class TestApproximateTime:
         assert released(ApproximateTime(2, 10, max_interval_ns=0), [(0, 1), (1, 2), (0, 2), (1, 3)]) == [(2, 2)]
 
     def test_a_lower_bound_releases_earlier(self) -> None:
-        """Topic 0 comes every 10 at the least: after 0 nothing of it comes before 10, and 10 is worse for the pivot 1."""
+        """Topic 0 comes every 10 at the least: nothing of it comes before 10, and 10 is worse for the pivot 1."""
         arrivals = [(0, 0), (1, 1), (0, 10)]
         assert sets(ApproximateTime(2, 10), arrivals) == [[], [], [(0, 1)]]
         assert sets(ApproximateTime(2, 10, lower_bounds_ns=[10, 10]), arrivals) == [[], [(0, 1)], []]

@@ -159,72 +159,86 @@ class ApproximateTime:
     def _overflow(self, topic: int, released: list[tuple[Any, ...]]) -> None:
         self.overflows[topic] += 1
         self._lossy |= 1 << topic
+        if self._pivot < 0:
+            self._streams[topic].forget(1)
+            return
         for stream in self._streams:
             stream.past = 0
         self._streams[topic].forget(1)
-        self._empty = self._count_empty()
-        if self._pivot >= 0:
-            self._pivot = -1
+        self._pivot = -1
+        self._empty = sum(not stream.items for stream in self._streams)
+        if not self._empty:
             self._search(released)
 
     def _search(self, released: list[tuple[Any, ...]]) -> None:
         """Go on until a queue is empty."""
         streams = self._streams
-        while not self._empty:
-            start, start_ns, end, end_ns = _bounds([stream.times_ns[stream.past] for stream in streams])
-            self._lossy &= 1 << end
+        fronts_ns = [stream.times_ns[stream.past] for stream in streams]
+        while True:
+            start_ns, end_ns = min(fronts_ns), max(fronts_ns)
+            start = fronts_ns.index(start_ns)  # of several the first, but of several ends the last
+            stream = streams[start]
+            if self._lossy:
+                self._lossy &= 1 << _last(fronts_ns, end_ns)
             if self._pivot < 0:
-                too_wide = self._max_interval_ns is not None and end_ns - start_ns > self._max_interval_ns
-                if too_wide or self._lossy:
-                    streams[start].forget(1)
-                    self._empty += not streams[start].items
+                if self._lossy or (self._max_interval_ns is not None and end_ns - start_ns > self._max_interval_ns):
+                    stream.forget(1)
+                    if not stream.items:
+                        self._empty += 1
+                        return
+                    fronts_ns[start] = stream.times_ns[0]
                     continue
-                self._pivot, self._pivot_ns = end, end_ns
+                self._pivot, self._pivot_ns = _last(fronts_ns, end_ns), end_ns
                 self._take(start_ns, end_ns)
-            elif (end_ns - self._end_ns) * self._factor < (start_ns - self._start_ns) * self._unit:
+            elif self._better(start_ns, end_ns):
                 self._take(start_ns, end_ns)
-            ran_empty = self._go_by(start)
+            stream.past += 1
+            ran_empty = stream.past == len(stream.items)
             if start == self._pivot or self._optimal(end_ns) or (ran_empty and self._provable()):
                 self._release(released)
+                if self._empty:
+                    return
+                fronts_ns = [stream.times_ns[0] for stream in streams]
+            elif ran_empty:
+                self._empty += 1
+                return
+            else:
+                fronts_ns[start] = stream.times_ns[stream.past]
 
     def _take(self, start_ns: int, end_ns: int) -> None:
         """Make the fronts the candidate; what was gone by is of no more use."""
         self._start_ns, self._end_ns = start_ns, end_ns
         for stream in self._streams:
-            stream.forget(stream.past)
+            if stream.past:
+                stream.forget(stream.past)
 
-    def _go_by(self, index: int) -> bool:
-        """Move a front to the past; whether its queue ran empty by that."""
-        stream = self._streams[index]
-        stream.past += 1
-        ran_empty = stream.past == len(stream.items)
-        self._empty += ran_empty
-        return ran_empty
+    def _better(self, start_ns: int, end_ns: int) -> bool:
+        """Whether a candidate gains more at its start than it loses at its end."""
+        return (end_ns - self._end_ns) * self._factor < (start_ns - self._start_ns) * self._unit
 
     def _optimal(self, end_ns: int) -> bool:
         """Whether no candidate that ends at ``end_ns`` or later and holds the pivot can be better."""
-        return (end_ns - self._end_ns) * self._factor >= (self._pivot_ns - self._start_ns) * self._unit
+        return not self._better(self._pivot_ns, end_ns)
 
     def _provable(self) -> bool:
         """Whether the candidate is the best even if what the empty queues wait for came as early as it can."""
-        pasts = [stream.past for stream in self._streams]
-        empty = self._empty
+        streams = self._streams
+        pasts = [stream.past for stream in streams]
+        fronts_ns = [self._earliest_ns(stream, past) for stream, past in zip(streams, pasts, strict=True)]
         while True:
-            start, start_ns, _, end_ns = _bounds([self._earliest_ns(stream) for stream in self._streams])
+            start_ns, end_ns = min(fronts_ns), max(fronts_ns)
             if self._optimal(end_ns):
-                return True  # releasing makes the past the queue again
-            if (end_ns - self._end_ns) * self._factor < (start_ns - self._start_ns) * self._unit:
-                break
-            self._go_by(start)
-        for stream, past in zip(self._streams, pasts, strict=True):
-            stream.past = past
-        self._empty = empty
-        return False
+                return True
+            if self._better(start_ns, end_ns):
+                return False
+            start = fronts_ns.index(start_ns)  # before the pivot, hence one that has come
+            pasts[start] += 1
+            fronts_ns[start] = self._earliest_ns(streams[start], pasts[start])
 
-    def _earliest_ns(self, stream: _Stream) -> int:
-        """The stamp of the front, or the least that it can be when it comes."""
-        if stream.past < len(stream.times_ns):
-            return stream.times_ns[stream.past]
+    def _earliest_ns(self, stream: _Stream, index: int) -> int:
+        """The stamp of a sample, or the least that it can be when it comes."""
+        if index < len(stream.times_ns):
+            return stream.times_ns[index]
         return max(stream.times_ns[-1] + stream.bound_ns, self._pivot_ns)
 
     def _release(self, released: list[tuple[Any, ...]]) -> None:
@@ -233,19 +247,9 @@ class ApproximateTime:
         released.append(tuple([stream.items[0] for stream in self._streams]))
         for stream in self._streams:
             stream.forget(1)
-        self._empty = self._count_empty()
-
-    def _count_empty(self) -> int:
-        return sum(not stream.items for stream in self._streams)
+        self._empty = sum(not stream.items for stream in self._streams)
 
 
-def _bounds(times_ns: list[int]) -> tuple[int, int, int, int]:
-    """The first of the earliest and the last of the latest: index, stamp, index, stamp."""
-    start = end = 0
-    start_ns = end_ns = times_ns[0]
-    for index, t_ns in enumerate(times_ns):
-        if t_ns < start_ns:
-            start, start_ns = index, t_ns
-        if t_ns >= end_ns:
-            end, end_ns = index, t_ns
-    return start, start_ns, end, end_ns
+def _last(times_ns: list[int], t_ns: int) -> int:
+    """The last index at which ``t_ns`` stands."""
+    return max(index for index, other_ns in enumerate(times_ns) if other_ns == t_ns)

@@ -4,9 +4,15 @@ import os
 import platform
 import sys
 
-from tests.bench import encoders, pipeline, process, window
+from tests.bench import align, encoders, pipeline, process, window
 
-BENCHES = {"window": window.main, "pipeline": pipeline.main, "process": process.main, "encoders": encoders.main}
+BENCHES = {
+    "window": window.main,
+    "align": align.main,
+    "pipeline": pipeline.main,
+    "process": process.main,
+    "encoders": encoders.main,
+}
 
 
 def main() -> None:
