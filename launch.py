@@ -23,6 +23,7 @@ from rich.markup import escape
 from agent import cli
 from agent.clock import MS, RealClock, VirtualClock, WallClock
 from agent.config import Config, ConfigError, ReplaySensor, SensorTable, load
+from agent.remote import Listening
 from agent.types import Modality, Source
 
 if TYPE_CHECKING:  # what a verb does not need costs it no time
@@ -90,15 +91,12 @@ def demo(config: Config, args: argparse.Namespace) -> int:
 
 async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argparse.Namespace, title: str) -> None:
     from agent.assembly import Agent
-    from agent.check import collisions
     from agent.screen import Screen
-    from sensors import open_sensor
 
     clock, wall = RealClock(), WallClock(tolerance_ns=MS)
     wall.read()
-    sensors = [open_sensor(name, table, clock=clock, wall=wall) for name, table in tables.items()]
-    if lines := collisions(sensors):
-        raise ConfigError(str(args.config), lines)
+    listening = Listening.of(config.mqtt, node=config.agent.node, clock=clock, wall=wall)
+    sensors = _open_sensors(tables, listening, args=args)
     encoders, transcriber = _open_encoders(config, [source for sensor in sensors for source in sensor.sources])
     with Screen(out, wall=wall, title=title) as screen:
         agent = Agent(
@@ -111,9 +109,61 @@ async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argp
             sinks=[screen],
             on_text=_hand_out(sensors),
         )
+        agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
         _say_where(config)
         await agent.run()
     _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
+
+
+def _open_sensors(
+    tables: Mapping[str, SensorTable], listening: Listening, *, args: argparse.Namespace
+) -> Sequence[Sensor]:
+    """The sensors of these tables, each source with a name of its own; else a `ConfigError`."""
+    from agent.check import collisions
+    from sensors import open_sensor
+
+    clock, wall = listening.clock, listening.wall
+    sensors = [open_sensor(name, t, clock=clock, wall=wall, listening=listening) for name, t in tables.items()]
+    if lines := collisions(sensors):
+        raise ConfigError(str(args.config), lines)
+    return sensors
+
+
+def send(config: Config, args: argparse.Namespace) -> int:
+    """Send what this host's sensors deliver to an agent on another host."""
+    tables = {name: table for name, table in config.sensors.items() if table.kind not in ("text", "remote")}
+    if not tables:
+        print(f"{args.config}: no sensor to send from; texts over MQTT reach the agent by themselves", file=sys.stderr)
+        return WRONG
+    if config.mqtt.broker.startswith("embedded"):
+        print("send: name the broker of the agent that listens with --to mqtt://HOST[:PORT]", file=sys.stderr)
+        return WRONG
+    asyncio.run(_until_signal(_send(config, tables, args=args)))
+    return DONE
+
+
+async def _send(config: Config, tables: Mapping[str, SensorTable], *, args: argparse.Namespace) -> None:
+    from sensors.remote_sender import Sender
+
+    clock, wall = RealClock(), WallClock(tolerance_ns=MS)
+    wall.read()
+    host = config.agent.node
+    listening = Listening.of(config.mqtt, node=host, clock=clock, wall=wall)
+    sender = Sender(
+        config.mqtt,
+        node=args.node,
+        host=host,
+        sensors=_open_sensors(tables, listening, args=args),
+        clock=clock,
+        quality=args.quality,
+        max_fps=args.fps,
+    )
+    try:
+        await sender.run()
+    finally:
+        sent = ", ".join(f"{n} of {name}" for name, n in sorted(sender.sent.items())) or "nothing"
+        left_out = ", ".join(f"{n} {name}" for name, n in sorted(sender.dropped().items())) or "nothing"
+        log.info("sent: %s; left out: %s", sent, left_out)
 
 
 def _open_encoders(config: Config, sources: Iterable[Source]) -> tuple[dict[Modality, Encoder], Transcriber | None]:
@@ -282,7 +332,7 @@ def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
             yield stream.write
 
 
-VERBS = {verb.__name__: verb for verb in (run, demo, check, devices, models, replay)} | {"eval": evaluate}
+VERBS = {verb.__name__: verb for verb in (run, demo, send, check, devices, models, replay)} | {"eval": evaluate}
 """What the command line may ask for; the options of each stand in `agent.cli`."""
 
 

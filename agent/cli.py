@@ -79,11 +79,26 @@ def _eval(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON")
 
 
+def _send(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--node", required=True, help="the agent that listens, by the name in its topics")
+    verb.add_argument(
+        "--to",
+        action="append",
+        dest="set_after",
+        type="mqtt.broker={}".format,
+        metavar="BROKER",
+        help="its broker, as mqtt://HOST[:PORT]; short for --set mqtt.broker=BROKER",
+    )
+    verb.add_argument("--quality", type=_quality, default=80, help="of pictures as JPEG: 1..100, 80 is the default")
+    verb.add_argument("--fps", type=_fps, help="pictures a second at most; default: as many as there are")
+
+
 _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "eval": _eval,
     "models": _models,
     "replay": _replay,
+    "send": _send,
 }
 """By verb, what adds its own options; a verb that has none is not in it."""
 
@@ -95,6 +110,20 @@ def _renamed(text: str) -> dict[str, str]:
     if not pairs or len(found) < len(pairs) or not all(name.strip() and sign for name, sign, _ in pairs):
         raise argparse.ArgumentTypeError(f"must be from=to,… with each label named once; found {text!r}")
     return found
+
+
+def _quality(text: str) -> int:
+    with suppress(ValueError):
+        if 1 <= (quality := int(text)) <= 100:
+            return quality
+    raise argparse.ArgumentTypeError(f"must be from 1 to 100; found {text!r}")
+
+
+def _fps(text: str) -> float:
+    with suppress(ValueError):
+        if 0.01 <= (fps := float(text)) <= 1000:
+            return fps
+    raise argparse.ArgumentTypeError(f"must be from 0.01 to 1000; found {text!r}")
 
 
 def _speed(text: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.clock import MS
 from agent.types import Decision, Latency
@@ -21,6 +21,8 @@ class Metrics:
         """By name, such as ``decisions``, ``windows_skipped``, ``camera.late``, ``publish.dropped``."""
         self.loop_lag_ns = 0
         """The longest that the event loop was late since the last snapshot."""
+        self.gauges: dict[str, Callable[[], Mapping[str, float]]] = {}
+        """Readings that others keep, asked for at each snapshot; one that reads nothing is left out."""
         self._latencies: deque[Latency] = deque(maxlen=self.WINDOW)
 
     def count(self, name: str, amount: int = 1) -> None:
@@ -48,6 +50,7 @@ class Metrics:
             "loop_lag_ms": round(self.loop_lag_ns / MS, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "max_rss_mib": round(usage.ru_maxrss / 1024, 1),
+            **{name: dict(reading) for name, gauge in self.gauges.items() if (reading := gauge())},
         }
 
 

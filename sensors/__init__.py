@@ -10,10 +10,11 @@ from typing import assert_never
 
 from agent.clock import Clock, WallClock
 from agent.config import sensors as tables
+from agent.remote import Listening
 from agent.seams import Sensor
 
 
-def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: WallClock) -> Sensor:
+def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: WallClock, listening: Listening) -> Sensor:
     """The sensor of ``[sensors.<name>]``; nothing is opened before its stream is read.
 
     What a kind needs is imported in its case: a box without a camera pays nothing for OpenCV. Raises `SensorError`
@@ -59,5 +60,9 @@ def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: Wal
             from sensors.session import Session
 
             return ReplaySensor(Session.open(table.session), clock=clock, loop=table.loop, name=name)
+        case tables.RemoteSensor():
+            from sensors.remote import RemoteSensor
+
+            return RemoteSensor(name, table, listening=listening)
         case _ as never:
             assert_never(never)

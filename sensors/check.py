@@ -9,6 +9,7 @@ from contextlib import aclosing
 from agent.check import Finding
 from agent.clock import SECOND, RealClock, WallClock
 from agent.config import Config, SensorTable
+from agent.remote import Listening
 from agent.seams import SensorError
 from agent.types import Sample
 from sensors import open_sensor
@@ -22,7 +23,7 @@ async def check_sensors(config: Config) -> AsyncIterator[Finding]:
     if not config.sensors:
         yield Finding("sensors", ok=False, said="none is configured; add a table [sensors.<name>], see config.toml")
     for name, table in config.sensors.items():
-        yield await _check(name, table)
+        yield await _check(name, table, config)
     if any(table.kind == "camera" for table in config.sensors.values()):
         from sensors.video import opencv_backends
 
@@ -30,16 +31,20 @@ async def check_sensors(config: Config) -> AsyncIterator[Finding]:
         yield Finding("opencv", ok=True, said=f"opens cameras by {backends}")
 
 
-async def _check(name: str, table: SensorTable) -> Finding:
+async def _check(name: str, table: SensorTable, config: Config) -> Finding:
     what = f"sensors.{name} ({table.kind})"
     if table.kind == "text":
         return Finding(what, ok=True, said="takes messages over MQTT")
     if table.kind == "stdin":
         return Finding(what, ok=True, said="takes lines from the terminal")
-    wall = WallClock()
+    if table.kind == "remote" and config.mqtt.broker.startswith("embedded"):
+        said = "the embedded broker takes connections of this host alone; others need a [mqtt] broker of yours"
+        return Finding(what, ok=False, said=said)
+    clock, wall = RealClock(), WallClock()
     wall.read()
+    listening = Listening.of(config.mqtt, node=config.agent.node, clock=clock, wall=wall)
     try:
-        sensor = open_sensor(name, table, clock=RealClock(), wall=wall)
+        sensor = open_sensor(name, table, clock=clock, wall=wall, listening=listening)
         async with asyncio.timeout(PATIENCE_NS / SECOND), aclosing(sensor.stream()) as stream:
             async for item in stream:
                 if isinstance(item, Sample):

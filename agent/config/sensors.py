@@ -9,9 +9,10 @@ from pydantic import BeforeValidator, Field
 
 from agent.clock import MS, SECOND
 from agent.config.delivery import AnyDelivery, SoundDelivery
-from agent.config.scalars import Count, Duration, Size
+from agent.config.scalars import Count, Duration, Level, Size
 from agent.config.table import Table
 from agent.delivery import NeverDrop, Queue
+from agent.types import Modality
 
 
 def _index(device: object) -> object:
@@ -66,6 +67,18 @@ class ReplaySensor(Table):
     loop: bool = False
 
 
+class RemoteSensor(Table):
+    """``[sensors.<name>] kind = "remote"``: what another host sends on ``<base>/<node>/remote/<source>``."""
+
+    kind: Literal["remote"]
+    source: Level
+    modality: Modality
+    max_uncertainty: Duration = 50 * MS
+    max_size: Size = 1 << 20
+    stall: Duration = 5 * SECOND
+
+
 SensorTable = Annotated[
-    CameraSensor | MicrophoneSensor | TextSensor | StdinSensor | ReplaySensor, Field(discriminator="kind")
+    CameraSensor | MicrophoneSensor | TextSensor | StdinSensor | ReplaySensor | RemoteSensor,
+    Field(discriminator="kind"),
 ]

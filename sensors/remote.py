@@ -1,0 +1,223 @@
+"""Samples that another host captured and sends over MQTT, placed on our clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import aiomqtt
+
+from agent.clock import SECOND
+from agent.config.sensors import RemoteSensor as Settings
+from agent.mqtt import V311, connection, either, heed_cancellation
+from agent.payload import encode
+from agent.remote import Listening
+from agent.seams import SensorError
+from agent.types import Modality, Payload, Sample, Source, Text, Watermark
+from agent.worker import Worker
+from sensors.remote_line import RemoteLine
+from sensors.remote_packet import BadPacket, Form, Packet, Question, parse, parse_answer
+from sensors.remote_payload import decode_jpeg, decode_pcm, decode_text
+from sensors.remote_rate import RateLimit
+from sensors.text import MAX_DELAY_NS
+
+QUEUE = {Modality.VISION: 4, Modality.AUDIO: 100, Modality.TEXT: 64}
+"""Packets that wait at most; the oldest gives way, and is counted: what is newest matters most."""
+HOLD_NS = SECOND
+"""How long a packet waits for the first word on its clock."""
+MAX_RATE_HZ = 250
+"""Packets a second that are looked at: sound in blocks of 20 ms makes 50."""
+FORMS = {Modality.VISION: Form.JPEG, Modality.AUDIO: Form.PCM, Modality.TEXT: Form.TEXT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    packet: Packet
+    arrival_ns: int
+
+
+class RemoteSensor:
+    """A `Sensor` of one source that some host publishes on ``<base>/<node>/remote/<source>``.
+
+    It probes the clocks that it hears, and shares what it learns with the other remote sensors (`Listening`).
+    Whatever comes in, nothing is raised. `drops` counts by reason: those of `parse` and `RemoteLine.place`, and
+    ``size`` (above `max_size`), ``rate`` (more than `MAX_RATE_HZ`), ``overflow`` (the oldest of `QUEUE`),
+    ``modality`` (another than the config's), ``unsynchronised`` (no answer from its clock within `HOLD_NS`),
+    ``payload`` (not what the header says it is), ``retained`` (said once, it would be new again at each connection).
+    """
+
+    def __init__(self, name: str, settings: Settings, *, listening: Listening) -> None:
+        self.name = name
+        in_order = settings.modality is not Modality.TEXT
+        self.sources = (Source(name, settings.modality, late_by_ns=0 if in_order else MAX_DELAY_NS),)
+        self.drops: Counter[str] = Counter()
+        self._settings = settings
+        self._listening = listening
+        self._clock = listening.clock
+        self._clocks = listening.clocks
+        self._topic = f"{listening.root}/remote/{settings.source}"
+        self._line = RemoteLine(max_uncertainty_ns=settings.max_uncertainty, in_order=in_order)
+        self._waiting: deque[_Arrived] = deque()
+        self._wake = asyncio.Event()  # something came that may be delivered, or the connection has ended
+        self._heard = asyncio.Event()  # of a clock that is to be probed
+        self._gate = RateLimit(MAX_RATE_HZ)
+
+    async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
+        """See `agent.seams.Sensor`. A lost connection, and silence for ``stall``, are a `SensorError`."""
+        self._waiting.clear()
+        before = Counter(self.drops)
+        link = asyncio.create_task(self._listen(), name=f"{self.name} link")
+        link.add_done_callback(lambda _: self._wake.set())
+        worker = Worker(f"{self.name} decoder")
+        quiet_from_ns = self._clock.now_ns()
+        try:
+            while not link.done():
+                self._wake.clear()
+                while arrived := self._next():
+                    item = await self._item(arrived, worker)
+                    if item is not None:
+                        yield item
+                        quiet_from_ns = self._clock.now_ns()
+                if self._clock.now_ns() - quiet_from_ns >= self._settings.stall:
+                    raise SensorError(self._why_quiet(self.drops - before))
+                await self._rest(quiet_from_ns + self._settings.stall)
+            link.result()
+        finally:
+            worker.dismiss()
+            while not link.done():
+                link.cancel()  # more than once if need be, see `heed_cancellation`
+                await asyncio.wait([link], timeout=0.1)
+
+    async def _rest(self, until_ns: int) -> None:
+        """Return when something comes, at `until_ns`, or when the oldest packet has waited for too long."""
+        if self._waiting:
+            until_ns = min(until_ns, self._waiting[0].arrival_ns + HOLD_NS + 1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0, until_ns - self._clock.now_ns()) / SECOND):
+                await self._wake.wait()
+
+    async def _listen(self) -> None:
+        """Stay connected; a `SensorError` when that ends."""
+        settings = self._listening.settings
+        try:
+            # 3.1.1 is understood by every broker there is, and a sample is self-contained: there is nothing to choose.
+            async with connection(settings, protocol=V311) as client:
+                heed_cancellation()
+                await client.subscribe([(self._topic, 1), (f"{self._listening.root}/clock/+/answer", 0)])
+                heed_cancellation()
+                await either(self._receive(client), self._probe(client))
+        except aiomqtt.MqttError as error:
+            heed_cancellation()
+            raise SensorError(f"{self.name}: broker {settings.broker}: {error}; is it there?") from error
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            arrival_ns = self._clock.now_ns()
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            if message.topic.value != self._topic:
+                await self._take_answer(client, payload, arrival_ns)
+            elif message.retain:
+                self.drops["retained"] += 1
+            else:
+                self._take(payload, arrival_ns)
+
+    async def _take_answer(self, client: aiomqtt.Client, payload: bytes, arrival_ns: int) -> None:
+        try:
+            answer = parse_answer(payload)
+        except BadPacket as error:
+            self.drops[error.reason] += 1
+            return
+        news = self._clocks.answer(answer.number, answer.t1_ns, answer.t2_ns, arrival_ns=arrival_ns)
+        self._wake.set()
+        if news is not None:
+            report = self._clocks.report(news, self._listening.wall)
+            await client.publish(f"{self._listening.root}/clock/{news.host}", encode(report), retain=True)
+
+    def _take(self, payload: bytes, arrival_ns: int) -> None:
+        """Put a packet in the queue."""
+        if len(payload) > self._settings.max_size:
+            self.drops["size"] += 1
+            return
+        if not self._gate.passes(arrival_ns):
+            self.drops["rate"] += 1
+            return
+        try:
+            packet = parse(payload)
+        except BadPacket as error:
+            self.drops[error.reason] += 1
+            return
+        if packet.form not in (FORMS[self._settings.modality], Form.WATERMARK):
+            self.drops["modality"] += 1
+            return
+        if self._clocks.hear(packet.clock):
+            self._heard.set()
+        if len(self._waiting) == QUEUE[self._settings.modality]:
+            self._waiting.popleft()
+            self.drops["overflow"] += 1
+        self._waiting.append(_Arrived(packet, arrival_ns))
+        self._wake.set()
+
+    async def _probe(self, client: aiomqtt.Client) -> None:
+        while True:
+            self._heard.clear()
+            while probe := self._clocks.probe():
+                question = Question(probe.clock.session, probe.number)
+                await client.publish(f"{self._listening.root}/clock/{probe.clock.host}/probe", question.bytes())
+            due_ns = self._clocks.due_ns()
+            pause_ns = SECOND if due_ns is None else min(SECOND, max(0, due_ns - self._clock.now_ns()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_ns / SECOND):
+                    await self._heard.wait()
+
+    def _next(self) -> _Arrived | None:
+        """The oldest packet that can be placed; what has waited for too long goes."""
+        while self._waiting:
+            oldest = self._waiting[0]
+            if self._clocks.offset(oldest.packet.clock) is not None:
+                return self._waiting.popleft()
+            if self._clock.now_ns() - oldest.arrival_ns <= HOLD_NS:
+                return None
+            self._waiting.popleft()
+            self.drops["unsynchronised"] += 1
+        return None
+
+    async def _item(self, arrived: _Arrived, worker: Worker) -> Sample | Watermark | None:
+        packet, arrival_ns = arrived.packet, arrived.arrival_ns
+        offset = self._clocks.offset(packet.clock)
+        assert offset is not None, "`_next` returns only those"
+        try:
+            t_ns, end_ns = self._line.place(packet, offset, arrival_ns)
+            if packet.form is Form.WATERMARK:
+                return Watermark(self.name, end_ns)
+            payload = await self._payload(packet, worker)
+        except BadPacket as error:
+            self.drops[error.reason] += 1
+            return None
+        return Sample(self.name, payload, t_ns=t_ns, end_ns=end_ns, arrival_ns=arrival_ns)
+
+    async def _payload(self, packet: Packet, worker: Worker) -> Payload:
+        if packet.form is Form.JPEG:
+            return await worker.run(partial(decode_jpeg, packet.payload))
+        if packet.form is Form.PCM:
+            return decode_pcm(packet.payload, packet.end_ns - packet.t_ns)
+        return Text(decode_text(packet.payload), lang=packet.lang)
+
+    def _why_quiet(self, drops: Counter[str]) -> str:
+        stall = f"{self._settings.stall / SECOND:g} s"
+        if not drops:
+            return (
+                f"{self.name}: nothing came on {self._topic} for {stall}; does a host send there"
+                " (`launch.py send`), and to this broker?"
+            )
+        reason, count = drops.most_common(1)[0]
+        hints = {
+            "unsynchronised": "its host does not answer the probes of its clock",
+            "uncertain": f"its clock is less certain than max_uncertainty, {self._settings.max_uncertainty / 1e6:g} ms;"
+            f" see {self._listening.root}/clock/+",
+        }
+        hint = hints.get(reason, "see what `drops` mean in sensors/remote.py")
+        return f"{self.name}: nothing usable came on {self._topic} for {stall}: {count} left out as {reason!r}: {hint}"
