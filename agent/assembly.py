@@ -8,18 +8,20 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import assert_never
 
 import numpy as np
 
 from agent.broker import EmbeddedBroker
 from agent.clock import SECOND, Clock, WallClock
-from agent.config import Config, ConfigError, prior_of
+from agent.config import Align, Config, ConfigError, prior_of
 from agent.decision import ROWS, FusionHead, Trust
 from agent.fusion import RULES, Learned, LearnedHead, Recalibration
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
 from agent.pipeline import Pipeline, speech_source
 from agent.seams import Encoder, Sensor, Transcriber
+from agent.selection import Selection, approximate, exact, first, last, nearest
 from agent.smoothing import StickyFilter
 from agent.standing import StandingBoard
 from agent.types import Decision, Modality, Source
@@ -71,6 +73,28 @@ def _learned(config: Config, head: LearnedHead | None) -> Learned:
     return Learned(head)
 
 
+def selections(align: Align, spans_ns: Mapping[Modality, int]) -> dict[Modality, Selection]:
+    """What each encoder sees of its part of a window, for the modalities of which it does not see all."""
+    found: dict[Modality, Selection] = {}
+    for modality, name in ((Modality.VISION, align.vision), (Modality.TEXT, align.text)):
+        match name:
+            case "first":
+                found[modality] = first
+            case "last":
+                found[modality] = last
+            case "nearest":
+                found[modality] = nearest(spans_ns[modality])
+            case "exact":
+                found[modality] = exact
+            case "approximate":
+                found[modality] = approximate(align.max_interval)
+            case "all":
+                pass
+            case _ as never:
+                assert_never(never)
+    return found
+
+
 def build_pipeline(
     config: Config,
     *,
@@ -101,6 +125,7 @@ def build_pipeline(
         session=session,
         ignored=[source.name for source in sources if source not in read],
         patience_ns=patience_ns,
+        selections=selections(config.align, spans_ns),
     )
 
 

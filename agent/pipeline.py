@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from agent.clock import SECOND, Clock
 from agent.decision import FusionHead, Verdict
 from agent.metrics import Metrics
 from agent.seams import Encoder, EncoderError, Transcriber
+from agent.selection import Selection
 from agent.types import (
     Absence,
     Contribution,
@@ -73,13 +75,18 @@ class Pipeline:
         session: str,
         ignored: Collection[str] = (),
         patience_ns: int | None = None,
+        selections: Mapping[Modality, Selection] = MappingProxyType({}),
     ) -> None:
-        """An encoder that takes longer than ``patience_ns`` is left out (``skipped``) until it has done; None waits."""
+        """An encoder that takes longer than ``patience_ns`` is left out (``skipped``) until it has done; None waits.
+
+        An encoder sees what its modality's selection picks out of a window, or all where there is none.
+        """
         self.window = window
         self.metrics = Metrics()
         self._ignored = frozenset(ignored)
         self._patience_s = None if patience_ns is None else patience_ns / SECOND
         self._encoders = encoders
+        self._selections = selections
         self._transcriber = transcriber
         self._head = head
         self._clock = clock
@@ -161,10 +168,16 @@ class Pipeline:
     async def _encode(self, modality: Modality, window: Window) -> Timed | None:
         """The reading of one modality; None when its encoder failed, which is counted and said."""
         encoder = self._encoders[modality]
+        samples: Sequence[Sample] = window.parts[modality]
+        if modality in self._selections:
+            samples = self._selections[modality](samples, window.end_ns)
+            if not samples:
+                self.metrics.count(f"align.{modality}.unmatched")
+                return Timed(Reading(None), 0)
 
         def work() -> Timed:
             begin_ns = self._clock.now_ns()
-            reading = encoder.encode(window.parts[modality], window.end_ns)
+            reading = encoder.encode(samples, window.end_ns)
             return Timed(reading, self._clock.now_ns() - begin_ns)
 
         try:

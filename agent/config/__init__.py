@@ -5,6 +5,7 @@ nearest known name. Durations, sizes and rates are strings with a unit; in here 
 """
 
 from agent.config.agent import LABELS, Agent, prior_of
+from agent.config.align import Align
 from agent.config.encoders import Audio, Encoder, Encoders, Language, Vision
 from agent.config.file import Config, ConfigError, Models, load
 from agent.config.fusion import Fusion
@@ -22,6 +23,7 @@ from agent.config.sensors import (
 __all__ = [
     "LABELS",
     "Agent",
+    "Align",
     "Audio",
     "CameraSensor",
     "Config",

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from agent.config import faults
 from agent.config.agent import Agent
+from agent.config.align import Align
 from agent.config.encoders import Encoders
 from agent.config.fusion import Fusion
 from agent.config.mqtt import Mqtt
@@ -47,6 +48,7 @@ class Config(Table):
     agent: Agent = Agent()
     sensors: dict[Annotated[Level, AfterValidator(_not_kept)], SensorTable] = Field(default_factory=dict)
     encoders: Encoders = Encoders()
+    align: Align = Align()
     fusion: Fusion = Fusion()
     mqtt: Mqtt = Mqtt()
     models: Models = Models()
