@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from agent.fusion import Floats, Recalibration, Rule, rebased
+from agent.fusion import Floats, LearnedHead, Recalibration, Rule, rebased
 from agent.smoothing import StickyFilter
 from agent.types import Evidence, Modality
 
@@ -123,3 +125,12 @@ class FusionHead:
                 weight = weights[reading.modality]
                 arousal = (1 - weight) * arousal + weight * reading.dimensions["arousal"]
         return {"valence": valence, "arousal": arousal}
+
+
+def read_learned(path: Path) -> LearnedHead:
+    """The trained head in an .npz of `LearnedHead.arrays`; raises `ValueError`, which names the file, if it is none."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return LearnedHead.of(arrays)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a trained fusion head: {error}") from error

@@ -8,6 +8,9 @@ import numpy as np
 
 from agent.fusion.base import Floats, Heard, Rule, Settings, refuse_above_one
 
+ROUNDING = 1e-12
+"""By so much K may come out differently for another order of the modalities; it must not change the rule."""
+
 
 class Dempster(Rule):
     """Dempster's rule over discounted posteriors, Yager's where they conflict too much, decided by betting.
@@ -44,7 +47,7 @@ class Dempster(Rule):
         masses, ignorance = conjunction(heard.probs, heard.weights)
         left = float(masses.sum() + ignorance)
         empty = 1 - left
-        if empty > self._yager_above or left == 0:
+        if empty > self._yager_above + ROUNDING or left == 0:
             ignorance += empty
         strengths = np.ptp(np.log(_plausibility(heard.probs, heard.weights)), axis=1)
         return masses + ignorance * heard.prior, strengths

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ class Fuzzy(Rule):
     g(A) = 1 - Π over A of (1 - g)): what fades, fades out.
 
     The training priors are not looked at; see `agent.fusion.rebased`. A contribution is what a modality adds to the
-    integral, over all labels.
+    integral, over all labels: h (g with it - g without it), shared by density among those who say the same.
     """
 
     name: ClassVar[str] = "fuzzy"
@@ -38,10 +38,14 @@ class Fuzzy(Rule):
     def fuse(self, heard: Heard) -> tuple[Floats, Floats]:
         refuse_above_one(self.name, heard.weights)
         densities = heard.weights / heard.weights.max() if self._relative else heard.weights
-        order = np.argsort(-heard.probs, axis=0, kind="stable")  # (M, K), row i: who says i-th most of each label
-        steps = np.diff(_measures(densities, order), axis=0, prepend=0)  # (M, K), g(A_i) - g(A_{i-1})
-        added = np.zeros_like(heard.probs)
-        np.put_along_axis(added, order, steps * np.take_along_axis(heard.probs, order, axis=0), axis=0)
+        probs = heard.probs
+        more = (probs[None] > probs[:, None]).sum(axis=1)  # (M, K), how many say more of a label
+        ties = probs[None] == probs[:, None]  # (M, M, K)
+        measures = _measures(densities, np.argsort(-probs, axis=0))  # (M + 1, K)
+        upto = np.take_along_axis(measures, more + ties.sum(axis=1), axis=0)
+        steps = upto - np.take_along_axis(measures, more, axis=0)  # (M, K), g(A_i) - g(A_{i-1})
+        part = densities[:, None] / np.einsum("n,mnk->mk", densities, ties)  # of a step that several make together
+        added = probs * steps * part  # (M, K)
         return added.sum(axis=0), added.sum(axis=1)
 
 
@@ -76,17 +80,15 @@ def _log_terms(t: float, densities: Floats) -> Floats:
 
 
 def _measures(densities: Floats, order: npt.NDArray[np.intp]) -> Floats:
-    """The measure of the first 1, 2, … M modalities of each column of ``order`` (M, K); the last row is 1."""
+    """The measure of the first 0, 1, … M modalities of each column of ``order`` (M, K): from 0 to 1, (M + 1, K)."""
     t = log1p_lambda(densities)
     if t == 0:
-        return _whole(np.cumsum(densities[order], axis=0))
-    if t == -np.inf:
-        return _whole(1 - np.cumprod(1 - densities[order], axis=0))
-    s: Floats = np.cumsum(_log_terms(t, densities)[order], axis=0)
-    # (e^s - 1) / (e^t - 1), written so that nothing overflows
-    return _whole(np.expm1(s) / np.expm1(t) if t < 0 else np.exp(s - t) * np.expm1(-s) / np.expm1(-t))
-
-
-def _whole(measures: npt.NDArray[np.floating[Any]]) -> Floats:
-    measures[-1] = 1
-    return np.asarray(np.minimum(measures, 1), np.float64)
+        partial: Floats = np.cumsum(densities[order], axis=0)
+    elif t == -np.inf:
+        partial = np.subtract(1, np.cumprod(1 - densities[order], axis=0), dtype=np.float64)
+    else:  # (e^s - 1) / (e^t - 1) with s = Σ log(1 + λ g), written so that nothing overflows
+        s: Floats = np.cumsum(_log_terms(t, densities)[order], axis=0)
+        ratio = np.expm1(s) / np.expm1(t) if t < 0 else np.exp(s - t) * np.expm1(-s) / np.expm1(-t)
+        partial = np.asarray(ratio, np.float64)
+    ends = np.zeros((1, order.shape[1]))
+    return np.concatenate([ends, np.minimum(partial[:-1], 1), ends + 1])

@@ -53,8 +53,8 @@ class LearnedHead:
         if (self.quarrel != self.quarrel.T).any() or self.quarrel.diagonal().any():
             raise ValueError("learned head: quarrel must be symmetric, with a diagonal of 0")
         for name, names in (("modalities", self.modalities), ("labels", self.labels)):
-            if len(set(names)) != len(names) or not names:
-                raise ValueError(f"learned head: {name} must be one or more different names; found {list(names)}")
+            if len(set(names)) != len(names):
+                raise ValueError(f"learned head: {name} must be different names; found {list(names)}")
 
     @classmethod
     def bayes(cls, modalities: Sequence[str], labels: Sequence[str]) -> LearnedHead:
