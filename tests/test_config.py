@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from agent.clock import MS, SECOND
-from agent.config import CameraSensor, ConfigError, load, prior_of
+from agent.config import CameraSensor, ConfigError, MicrophoneSensor, StdinSensor, TextSensor, load, prior_of
+from agent.delivery import Delivery, Latest, MaxAge, NeverDrop, Queue, Throttle
 from agent.pipeline import SPEECH
 
 ROOT = Path(__file__).parent.parent
@@ -200,3 +201,94 @@ def test_a_wrong_override_is_named_as_one(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
     assert faults(tmp_path / "none.toml") == ("no such file; name one with --config FILE",)
     assert faults(written(tmp_path, "[agent"))[0].startswith("cannot be read as TOML:")
+
+
+@pytest.mark.parametrize(
+    ("written_as", "means"),
+    [
+        ("latest", Latest()),
+        ("queue(8)", Queue(8)),
+        (" queue( 8 ) ", Queue(8)),
+        ("max_age(200 ms)", MaxAge(200 * MS)),
+        ("max_age(1.5 s, 16)", MaxAge(1500 * MS, size=16)),
+        ("throttle(10 Hz)", Throttle(100 * MS)),
+        ("throttle(0.5 Hz)", Throttle(2 * SECOND)),
+        ("throttle(100 ms, 2)", Throttle(100 * MS, size=2)),
+        ("never_drop", NeverDrop()),
+        ("never_drop()", NeverDrop()),
+        ("never_drop(7)", NeverDrop(7)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["kind = 'camera'\ndevice = 'a.mp4'", "kind = 'text'", "kind = 'stdin'"])
+def test_delivery_is_a_policy_in_words(tmp_path: Path, kind: str, written_as: str, means: Delivery) -> None:
+    table = load(written(tmp_path, f"[sensors.s]\n{kind}\ndelivery = '{written_as}'")).sensors["s"]
+    assert isinstance(table, CameraSensor | TextSensor | StdinSensor)
+    assert table.delivery == means
+
+
+ONE_OF = "must be one of latest, queue(8), max_age(200 ms), throttle(10 Hz), never_drop; found "
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("'lastest'", f"{ONE_OF}'lastest'; did you mean latest?"),
+        ("'newest(3) please'", f"{ONE_OF}'newest(3) please'"),
+        ("8", f"{ONE_OF}8"),
+        ("''", f"{ONE_OF}''"),
+        ("'latest(3)'", "latest is written \"latest\"; found 'latest(3)'"),
+        ("'queue'", "queue is written \"queue(8)\"; found 'queue' (the number says how many may wait)"),
+        ("'queue(0)'", "how many may wait is a number from 1 to 1024; found '0'"),
+        ("'queue(1025)'", "how many may wait is a number from 1 to 1024; found '1025'"),
+        ("'queue(few)'", "how many may wait is a number from 1 to 1024; found 'few'"),
+        ("'max_age(200)'", 'a duration is a string with a number and a unit, such as "250 ms"'),
+        ("'max_age(0 ms)'", "a time or rate must be above 0"),
+        (
+            "'throttle'",
+            "throttle is written \"throttle(10 Hz)\"; found 'throttle' (where the producer is to wait for us",
+        ),
+        ("'throttle(0 Hz)'", "a time or rate must be above 0"),
+        ("'throttle(10)'", "a duration is a string with a number and a unit"),
+        ("'never_drop(1, 2)'", "never_drop is written \"never_drop\"; found 'never_drop(1, 2)'"),
+    ],
+)
+def test_a_delivery_that_is_none(tmp_path: Path, value: str, says: str) -> None:
+    (found,) = faults(written(tmp_path, f"[sensors.s]\nkind = 'text'\ndelivery = {value}"))
+    assert found.startswith(f"sensors.s.delivery: {says}")
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("latest", "would cut pieces out of the sound"),
+        ("throttle(10 Hz)", "would cut pieces out of the sound"),
+        ("never_drop", "can not be promised: the sound card goes on"),
+    ],
+)
+def test_what_a_microphone_can_not_do_is_refused_with_the_reason(tmp_path: Path, value: str, why: str) -> None:
+    (found,) = faults(written(tmp_path, f"[sensors.mic]\nkind = 'microphone'\ndelivery = '{value}'"))
+    assert found.startswith(f"sensors.mic.delivery: '{value}' {why}")
+    assert found.endswith('for a microphone write "queue(50)" or "max_age(1 s)"')
+
+
+@pytest.mark.parametrize(("value", "means"), [("queue(9)", Queue(9)), ("max_age(1 s)", MaxAge(SECOND))])
+def test_what_a_microphone_can_do(tmp_path: Path, value: str, means: Delivery) -> None:
+    table = load(written(tmp_path, f"[sensors.mic]\nkind = 'microphone'\ndelivery = '{value}'")).sensors["mic"]
+    assert isinstance(table, MicrophoneSensor)
+    assert table.delivery == means
+
+
+def test_the_shipped_sensors_say_their_defaults(tmp_path: Path) -> None:
+    bare = written(
+        tmp_path,
+        """
+        [sensors.camera]
+        kind = "camera"
+        device = "0"
+        [sensors.microphone]
+        kind = "microphone"
+        [sensors.text]
+        kind = "text"
+        """,
+    )
+    assert load(ROOT / "config.toml").sensors == load(bare).sensors

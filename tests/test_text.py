@@ -1,7 +1,9 @@
 import asyncio
+import fcntl
 import json
 import os
 import sys
+import termios
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -280,6 +282,50 @@ async def test_a_file_as_standard_input(tmp_path: Path) -> None:
     finally:
         os.close(fd)
     assert sensor.drops == Counter(size=1, utf8=1)
+
+
+async def test_who_writes_faster_than_is_read_waits_and_loses_nothing() -> None:
+    lines = [f"line {n}" for n in range(9_999)]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    text = "\n".join(lines).encode()
+    room = os.write(writer, text)  # as much as the pipe holds
+    assert room < len(text)
+    sensor = StdinSensor("stdin", clock=RealClock(), mono_ns=lambda wall_ns: wall_ns, fd=reader, delivery=NeverDrop(2))
+    try:
+        async with asyncio.timeout(60), aclosing(sensor.stream()) as stream:
+            got = [await anext(stream) for _ in range(5)]
+            await _settle()
+            assert unread(reader) >= room - 2 * StdinSensor.CHUNK
+            rest = asyncio.create_task(asyncio.to_thread(write_all, writer, text[room:]))
+            got += [item async for item in stream]
+            await rest
+    finally:
+        os.close(reader)
+    assert texts([item for item in got if isinstance(item, Sample)]) == lines
+    assert not sensor.drops
+
+
+def unread(fd: int) -> int:
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    os.set_blocking(fd, True)
+    with os.fdopen(fd, "wb") as pipe:
+        pipe.write(content)
+
+
+async def test_a_queue_reads_on_and_lets_the_oldest_lines_go(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("".join(f"{n}\n" for n in range(100)))
+    fd = os.open(path, os.O_RDONLY)
+    sensor = StdinSensor("stdin", clock=RealClock(), mono_ns=lambda wall_ns: wall_ns, fd=fd, delivery=Queue(3))
+    try:
+        assert texts(await read_samples(sensor, 100)) == ["97", "98", "99"]
+    finally:
+        os.close(fd)
+    assert sensor.drops == {"overflow": 97}
 
 
 async def test_nothing_as_standard_input_ends_at_once() -> None:
