@@ -102,8 +102,8 @@ class OffsetFilter:
             self.restarts += 1
             self._at_ns = None
         if self._at_ns is None:
+            slot.rate_lo, slot.rate_hi = self._rate_lo, self._rate_hi = -RATE_LIMIT, RATE_LIMIT
             self._slots = deque([slot])
-            self._rate_lo, self._rate_hi = -RATE_LIMIT, RATE_LIMIT
             self._at_ns, self._lo, self._hi = at_ns, slot.lo, slot.hi
         return True
 

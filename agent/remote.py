@@ -7,7 +7,7 @@ an agent share these clocks: sources of one host are placed by one estimate, and
 
 from __future__ import annotations
 
-from collections import Counter
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -41,7 +41,7 @@ class ClockId:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A probe that is to be sent at once: its first stamp has been taken."""
+    """One question to one clock."""
 
     clock: ClockId
     number: int
@@ -57,21 +57,17 @@ class _Known:
     filter: OffsetFilter = field(default_factory=OffsetFilter)
     sent: int = 0
     answered: int = 0
+    impossible: int = 0
 
 
 class RemoteClocks:
-    """Which clocks there are, when each is to be probed, and where each stands.
-
-    `drops` counts answers that were not taken: ``stray`` (to no probe of ours that waits: late, repeated, invented),
-    ``impossible`` (its stamps contradict one another).
-    """
+    """Which clocks there are, when each is to be probed, and where each stands."""
 
     def __init__(self, clock: Clock) -> None:
-        self.drops: Counter[str] = Counter()
         self._clock = clock
         self._known: dict[ClockId, _Known] = {}
         self._waiting: dict[int, tuple[ClockId, int]] = {}  # by number: the clock, and when it was sent
-        self._number = 0
+        self._number = random.getrandbits(32)  # an answer to the last run of this agent is none to this one
 
     def hear(self, clock: ClockId) -> bool:
         """Take note that something came from that clock; true when it is due to be probed from now on."""
@@ -97,7 +93,7 @@ class RemoteClocks:
         return min((k.due_ns for k in self._known.values() if now_ns - k.heard_ns <= FORGET_NS), default=None)
 
     def probe(self) -> Probe | None:
-        """The probe that is due, if one is: send it at once, it is stamped now."""
+        """The probe that is due, if one is. It has its first stamp: send it at once."""
         now_ns = self._clock.now_ns()
         for number, (_, sent_ns) in list(self._waiting.items()):
             if now_ns - sent_ns <= LOST_NS:
@@ -112,20 +108,23 @@ class RemoteClocks:
                 return Probe(clock, self._number)
         return None
 
-    def answer(self, number: int, t1_ns: int, t2_ns: int, *, arrival_ns: int) -> ClockId | None:
-        """Take in an answer; returns the clock when there is something new to say of it: at first, and once a burst."""
-        clock, sent_ns = self._waiting.pop(number, (None, 0))
-        known = self._known.get(clock) if clock is not None else None
-        if known is None:
-            self.drops["stray"] += 1
-            return None
+    def answer(self, probe: Probe, t1_ns: int, t2_ns: int, *, arrival_ns: int) -> bool:
+        """Take in an answer; true when there is something new to say of the clock: at first, and once a burst.
+
+        One to no probe that waits (it is late, comes again, or was made up) changes nothing: every sensor hears the
+        answers to all. One whose stamps contradict one another is counted as ``impossible``.
+        """
+        sent = self._waiting.get(probe.number)
+        known = self._known.get(probe.clock)
+        if sent is None or known is None or sent[0] != probe.clock:
+            return False
+        del self._waiting[probe.number]
         restarts = known.filter.restarts
-        if not known.filter.add(sent_ns, t1_ns, t2_ns, arrival_ns):
-            self.drops["impossible"] += 1
-            return None
+        if not known.filter.add(sent[1], t1_ns, t2_ns, arrival_ns):
+            known.impossible += 1
+            return False
         known.answered += 1
-        news = known.answered == 1 or known.answered % BURST == 0 or known.filter.restarts > restarts
-        return clock if news else None
+        return known.answered == 1 or known.answered % BURST == 0 or known.filter.restarts > restarts
 
     def estimates(self) -> dict[ClockId, OffsetEstimate]:
         """Where the clocks that were heard of lately stand now."""
@@ -159,6 +158,7 @@ class RemoteClocks:
             "drift_uncertainty_ppm": round(unsure * 1e6, 1),
             "probes": known.sent,
             "answered": known.answered,
+            "impossible": known.impossible,
             "restarts": known.filter.restarts,
         }
 

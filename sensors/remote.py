@@ -15,7 +15,7 @@ from agent.clock import SECOND
 from agent.config.sensors import RemoteSensor as Settings
 from agent.mqtt import V311, connection, either, heed_cancellation
 from agent.payload import encode
-from agent.remote import Listening
+from agent.remote import ClockId, Listening, Probe
 from agent.seams import SensorError
 from agent.types import Modality, Payload, Sample, Source, Text, Watermark
 from agent.worker import Worker
@@ -30,7 +30,7 @@ QUEUE = {Modality.VISION: 4, Modality.AUDIO: 100, Modality.TEXT: 64}
 HOLD_NS = SECOND
 """How long a packet waits for the first word on its clock."""
 MAX_RATE_HZ = 250
-"""Packets a second that are looked at: sound in blocks of 20 ms makes 50."""
+"""Packets a second that are looked at, and answers: sound in blocks of 20 ms makes 50."""
 FORMS = {Modality.VISION: Form.JPEG, Modality.AUDIO: Form.PCM, Modality.TEXT: Form.TEXT}
 
 
@@ -64,7 +64,7 @@ class RemoteSensor:
         self._waiting: deque[_Arrived] = deque()
         self._wake = asyncio.Event()  # something came that may be delivered, or the connection has ended
         self._heard = asyncio.Event()  # of a clock that is to be probed
-        self._gate = RateLimit(MAX_RATE_HZ)
+        self._gate, self._answers = RateLimit(MAX_RATE_HZ), RateLimit(MAX_RATE_HZ)
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`. A lost connection, and silence for ``stall``, are a `SensorError`."""
@@ -119,23 +119,27 @@ class RemoteSensor:
             arrival_ns = self._clock.now_ns()
             payload = message.payload if isinstance(message.payload, bytes) else b""
             if message.topic.value != self._topic:
-                await self._take_answer(client, payload, arrival_ns)
+                await self._take_answer(client, message.topic.value.split("/")[-2], payload, arrival_ns)
             elif message.retain:
                 self.drops["retained"] += 1
             else:
                 self._take(payload, arrival_ns)
 
-    async def _take_answer(self, client: aiomqtt.Client, payload: bytes, arrival_ns: int) -> None:
+    async def _take_answer(self, client: aiomqtt.Client, host: str, payload: bytes, arrival_ns: int) -> None:
+        if not self._answers.passes(arrival_ns):
+            self.drops["rate"] += 1
+            return
         try:
             answer = parse_answer(payload)
         except BadPacket as error:
             self.drops[error.reason] += 1
             return
-        news = self._clocks.answer(answer.number, answer.t1_ns, answer.t2_ns, arrival_ns=arrival_ns)
+        clock = ClockId(host, answer.session)
+        news = self._clocks.answer(Probe(clock, answer.number), answer.t1_ns, answer.t2_ns, arrival_ns=arrival_ns)
         self._wake.set()
-        if news is not None:
-            report = self._clocks.report(news, self._listening.wall)
-            await client.publish(f"{self._listening.root}/clock/{news.host}", encode(report), retain=True)
+        if news:
+            report = self._clocks.report(clock, self._listening.wall)
+            await client.publish(f"{self._listening.root}/clock/{host}", encode(report), retain=True)
 
     def _take(self, payload: bytes, arrival_ns: int) -> None:
         """Put a packet in the queue."""

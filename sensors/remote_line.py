@@ -12,7 +12,7 @@ class RemoteLine:
     """Places packets of one source by the offset of their clock, so that an estimate that moves tears nothing apart.
 
     A block that follows the last one begins where that one ended; where `in_order`, ends rise from sample to sample.
-    What is moved by that is moved by no more than the uncertainty.
+    No stamp is made less certain by that: what is moved lies between the placed and the true end of its neighbour.
     """
 
     AHEAD_NS = 1 * MS

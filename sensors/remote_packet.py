@@ -28,6 +28,8 @@ _HOST = re.compile(r"[^/+#\s\x00-\x1f\ud800-\udfff]{1,128}")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NS = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LANG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
+MAX_HEADER = 4096
+"""Bytes of JSON that are looked at; ours have 150."""
 MAX_SPAN_NS = 60 * SECOND
 """A sample lasts no longer than that: encoders look no further back."""
 
@@ -85,7 +87,8 @@ class Packet:
 def parse(data: bytes) -> Packet:
     """Read a sample; raises `BadPacket` and nothing else.
 
-    Reasons: ``version`` (not 1), ``header`` (cut short, or not an object in JSON), ``field`` (one is missing or makes
+    Reasons: ``version`` (not 1), ``header`` (cut short, above
+    `MAX_HEADER`, or not an object in JSON), ``field`` (one is missing or makes
     no sense), ``span`` (ends before it begins, or lasts longer than `MAX_SPAN_NS`).
     """
     if not data or data[0] != VERSION:
@@ -152,6 +155,8 @@ def parse_answer(data: bytes) -> Answer:
 
 
 def _object(data: bytes, reason: str) -> Mapping[str, Any]:
+    if len(data) > MAX_HEADER:
+        raise BadPacket(reason)
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
