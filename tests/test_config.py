@@ -6,6 +6,7 @@ from agent.clock import MS, SECOND
 from agent.config import CameraSensor, ConfigError, MicrophoneSensor, StdinSensor, TextSensor, load, prior_of
 from agent.delivery import Delivery, Latest, MaxAge, NeverDrop, Queue, Throttle
 from agent.pipeline import SPEECH
+from sensors.video import Kind, kind_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -269,6 +270,16 @@ def test_what_a_microphone_can_not_do_is_refused_with_the_reason(tmp_path: Path,
     (found,) = faults(written(tmp_path, f"[sensors.mic]\nkind = 'microphone'\ndelivery = '{value}'"))
     assert found.startswith(f"sensors.mic.delivery: '{value}' {why}")
     assert found.endswith('for a microphone write "queue(50)" or "max_age(1 s)"')
+
+
+@pytest.mark.parametrize("device", ["0", "/dev/v4l/by-id/x", "rtsp://user:4711@host/x", "videotestsrc ! appsink"])
+def test_only_a_camera_that_is_a_file_can_wait(tmp_path: Path, device: str) -> None:
+    assert kind_of(device) is not Kind.FILE
+    (found,) = faults(
+        written(tmp_path, f"[sensors.c]\nkind = 'camera'\ndevice = '{device}'\ndelivery = 'never_drop(8)'")
+    )
+    assert found.startswith("sensors.c.delivery: only a file can wait for us; of what is live the driver would drop")
+    assert "4711" not in found
 
 
 @pytest.mark.parametrize(("value", "means"), [("queue(9)", Queue(9)), ("max_age(1 s)", MaxAge(SECOND))])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from agent.clock import MS, SECOND
 from agent.config.delivery import AnyDelivery, SoundDelivery
 from agent.config.scalars import Count, Duration, Level, Size
 from agent.config.table import Table
-from agent.delivery import NeverDrop, Queue
+from agent.delivery import Delivery, NeverDrop, Queue
 from agent.types import Modality
 
 
@@ -31,6 +31,19 @@ class CameraSensor(Table):
     loop: bool = False
     stall: Duration = 5 * SECOND
     delivery: AnyDelivery = Queue(4)
+
+    @field_validator("delivery")
+    @classmethod
+    def _can_wait(cls, delivery: Delivery, info: ValidationInfo) -> Delivery:
+        """A file can, and what is named in one of the ways of `sensors.video.kind_of` is none."""
+        device = str(info.data.get("device", ""))
+        live = device.isdecimal() or device.startswith("/dev/") or "://" in device or " ! " in device
+        if isinstance(delivery, NeverDrop) and live:
+            raise ValueError(
+                "only a file can wait for us; of what is live the driver would drop, uncounted:"
+                ' write "queue(4)" or another that says which frames go'
+            )
+        return delivery
 
 
 class MicrophoneSensor(Table):
