@@ -70,13 +70,23 @@ def _replay(verb: argparse.ArgumentParser) -> None:
 
 
 def _eval(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("what", choices=tuple(Modality), help="the encoder to measure")
-    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with a labels.csv")
-    verb.add_argument("--split", metavar="NAME", help="only the items with that in the column split")
+    modalities = "|".join(Modality)
+    verb.add_argument("what", choices=(*Modality, "fusion"), help="the encoder to measure, or the fusion of all")
+    verb.add_argument(
+        "--data", action="append", default=[], metavar="DIR", help=f"folder with a labels.csv; fusion: {modalities}=DIR"
+    )
+    verb.add_argument(
+        "--split", action="append", default=[], metavar="NAME", help="its items only; fusion: MODALITY=NAME"
+    )
     verb.add_argument(
         "--map", type=_renamed, default={}, metavar="FROM=TO,…", help="the agent's names for labels; FROM= leaves out"
     )
     verb.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON")
+    fusion = verb.add_argument_group("of fusion")
+    fusion.add_argument("--work", type=Path, metavar="DIR", help="keeps what the encoders said for the next time")
+    fusion.add_argument("--items", type=_count, default=100, metavar="N", help="taken of each label and modality")
+    fusion.add_argument("--triples", type=_count, default=200, metavar="N", help="drawn of each label")
+    fusion.add_argument("--chart", type=Path, metavar="FILE", help="the curves as SVG")
 
 
 def _send(verb: argparse.ArgumentParser) -> None:
@@ -101,6 +111,12 @@ _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "send": _send,
 }
 """By verb, what adds its own options; a verb that has none is not in it."""
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number above 0; found {text!r}")
 
 
 def _renamed(text: str) -> dict[str, str]:

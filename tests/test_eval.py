@@ -228,7 +228,7 @@ async def test_usage_errors(tmp_path: Path) -> None:
         assert "argument --map: must be from=to,… with each label named once" in output
     code, output = await launch("eval", "text", "--data", str(folder), "--json", str(tmp_path / "no" / "x.json"))
     assert code == 2
-    assert output.startswith(f"--json {tmp_path}/no/x.json: {tmp_path}/no is no folder")
+    assert output.startswith(f"{tmp_path}/no/x.json cannot be written: {tmp_path}/no is no folder")
     code, output = await launch(
         "eval",
         "text",

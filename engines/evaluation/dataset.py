@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -54,13 +54,25 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What is measured on."""
+    """What is measured on, read item by item."""
 
     folder: Path
     items: tuple[Item, ...]
     """At least one."""
     left_out: int
     """Items of the split whose label was mapped to nothing."""
+
+    def few(self, most: int, *, seed: int) -> Dataset:
+        """At most so many items of each label, drawn at random; in the order in which they are."""
+        rng = np.random.default_rng(seed)
+        taken: Counter[str] = Counter()
+        chosen = set()
+        for place in rng.permutation(len(self.items)).tolist():
+            label = self.items[place].label
+            taken[label] += 1
+            if taken[label] <= most:
+                chosen.add(place)
+        return replace(self, items=tuple(item for place, item in enumerate(self.items) if place in chosen))
 
     def picture(self, item: Item) -> U8:
         """(H, W, 3) BGR. Raises `DataError`."""
@@ -80,6 +92,10 @@ class Dataset:
             raise self._unread(item, str(error)) from error
         mono = pcm.mean(axis=1)
         return np.asarray(soxr.resample(mono, rate, AUDIO_RATE_HZ) if len(mono) else mono, np.float32)
+
+    def text(self, item: Item) -> str:
+        """The text, maybe empty."""
+        return item.what
 
     def _unread(self, item: Item, why: str) -> DataError:
         return DataError(f"{self.folder / TABLE}, line {item.line}: {item.what} cannot be read: {why}")

@@ -20,9 +20,9 @@ from typing import Protocol, assert_never, runtime_checkable
 import numpy as np
 
 from agent.seams import Encoder
-from agent.types import AUDIO_RATE_HZ, F32, F64, Audio, Evidence, Frame, Modality, Reading, Sample, Source, Text
+from agent.types import AUDIO_RATE_HZ, F32, F64, U8, Audio, Evidence, Frame, Modality, Reading, Sample, Source, Text
 from agent.window import SlidingWindow
-from engines.evaluation.dataset import Dataset, Item
+from engines.evaluation.dataset import Item
 
 BLOCK = AUDIO_RATE_HZ // 50
 SAMPLE_NS = 1_000_000_000 // AUDIO_RATE_HZ
@@ -53,6 +53,23 @@ class Answer:
     """Time that its windows advanced: of a recording its length and up to a hop; 0 for what is an instant."""
 
 
+class Items(Protocol):
+    """Items that are read one by one; raises `engines.evaluation.dataset.DataError` where one cannot be."""
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """In the order in which they are put before the encoder."""
+
+    def picture(self, item: Item) -> U8:
+        """(H, W, 3) BGR."""
+
+    def sound(self, item: Item) -> F32:
+        """(T,) mono at `AUDIO_RATE_HZ`."""
+
+    def text(self, item: Item) -> str:
+        """Maybe empty."""
+
+
 @runtime_checkable
 class Remembers(Protocol):
     """An encoder that keeps something about each source."""
@@ -61,7 +78,7 @@ class Remembers(Protocol):
         """Drop it: the source comes no more."""
 
 
-def answers(encoder: Encoder, data: Dataset, *, span_ns: int, hop_ns: int) -> Iterator[Answer]:
+def answers(encoder: Encoder, data: Items, *, span_ns: int, hop_ns: int) -> Iterator[Answer]:
     """What the encoder says, one item after the other; those of one speaker together.
 
     Raises `engines.evaluation.dataset.DataError` at an item that cannot be read, and `agent.seams.EncoderError`.
@@ -70,7 +87,7 @@ def answers(encoder: Encoder, data: Dataset, *, span_ns: int, hop_ns: int) -> It
         case Modality.VISION:
             yield from _instants(encoder, data, lambda item: Frame(data.picture(item)))
         case Modality.TEXT:
-            yield from _instants(encoder, data, lambda item: Text(item.what) if item.what else None)
+            yield from _instants(encoder, data, lambda item: Text(text) if (text := data.text(item).strip()) else None)
         case Modality.AUDIO:
             for number, items in enumerate(_streams(data.items)):
                 stream = _Stream(encoder, f"recording {number}", span_ns=span_ns, hop_ns=hop_ns)
@@ -82,7 +99,7 @@ def answers(encoder: Encoder, data: Dataset, *, span_ns: int, hop_ns: int) -> It
             assert_never(never)
 
 
-def _instants(encoder: Encoder, data: Dataset, load: Callable[[Item], Frame | Text | None]) -> Iterator[Answer]:
+def _instants(encoder: Encoder, data: Items, load: Callable[[Item], Frame | Text | None]) -> Iterator[Answer]:
     for item, t_ns in zip(data.items, count(APART_NS, APART_NS), strict=False):
         payload = load(item)
         if payload is None:  # an empty message: no source delivers one

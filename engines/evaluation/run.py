@@ -20,9 +20,9 @@ from agent.config import Config
 from agent.seams import Encoder
 from agent.types import Modality
 from engines.encoders import open_encoders
-from engines.evaluation.dataset import DataError, Dataset
+from engines.evaluation.dataset import DataError
 from engines.evaluation.metrics import NONE, area_under_risk, auc, confusion, report
-from engines.evaluation.present import Answer, answers
+from engines.evaluation.present import Answer, Items, answers
 from engines.models import ModelStore
 
 UNSAID = "none"
@@ -42,7 +42,7 @@ def open_encoder(config: Config, modality: Modality) -> Encoder:
     return encoders[modality]
 
 
-def gather(config: Config, modality: Modality, data: Dataset) -> list[Answer]:
+def gather(config: Config, modality: Modality, data: Items) -> list[Answer]:
     """What the deployed encoder says about each item, with a bar on a terminal's standard error."""
     encoder = open_encoder(config, modality)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,0 +1,86 @@
+"""What the deployed encoders say about a dataset, as arrays, kept on disk between runs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.config import Config
+from agent.types import F64, Modality
+from engines.evaluation.dataset import Dataset
+from engines.evaluation.metrics import Bools, Ints
+from engines.evaluation.present import Answer
+from engines.evaluation.run import gather
+from engines.evaluation.spoil import Spoilt
+
+ENGINES = Path(__file__).parent.parent
+CODE = ("dataset.py", "present.py", "spoil.py")
+"""Of this folder, what evidence depends on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Evidence of one modality on N items, over the agent's K labels."""
+
+    y: Ints
+    """(N,), indices of the true labels."""
+    probs: F64
+    """(N, K); the prior where nothing was said."""
+    priors: F64
+    """(N, K); uniform where nothing was said."""
+    quality: F64
+    """(N,), 0..1; 0 where nothing was said."""
+    answered: Bools
+    """(N,)."""
+
+    @classmethod
+    def of(cls, answers: list[Answer], labels: tuple[str, ...]) -> Self:
+        """In the order of the answers."""
+        nothing = np.full(len(labels), 1 / len(labels))
+        return cls(
+            y=np.array([labels.index(answer.item.label) for answer in answers], np.intp),
+            probs=np.array([nothing if answer.probs is None else answer.probs for answer in answers]),
+            priors=np.array([nothing if answer.prior is None else answer.prior for answer in answers]),
+            quality=np.array([answer.quality for answer in answers]),
+            answered=np.array([answer.probs is not None for answer in answers]),
+        )
+
+
+def collect(config: Config, modality: Modality, data: Dataset, *, grade: int = 0, work: Path | None = None) -> Pool:
+    """The evidence on `data`, spoilt by `grade`; from the folder `work` where it was kept there.
+
+    Kept evidence is taken only for the very same items, settings, models and code of the engines.
+    """
+    kept = work / f"{modality}-{grade}-{_key(config, modality, data)}.npz" if work else None
+    if kept and kept.exists():
+        with np.load(kept, allow_pickle=False) as arrays:
+            return Pool(**{name: arrays[name] for name in Pool.__slots__})
+    answers = gather(config, modality, Spoilt(data, grade) if grade else data)
+    answers.sort(key=lambda answer: answer.item.line)
+    pool = Pool.of(answers, config.agent.labels)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        arrays_of: dict[str, npt.NDArray[np.generic]] = {name: getattr(pool, name) for name in Pool.__slots__}
+        with kept.with_suffix(".part").open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays_of)
+        kept.with_suffix(".part").replace(kept)
+    return pool
+
+
+def _key(config: Config, modality: Modality, data: Dataset) -> str:
+    digest = hashlib.sha256()
+    digest.update(repr((config.agent.labels, config.agent.hop, dict(config.encoders.items())[modality])).encode())
+    code = [*ENGINES.glob("*.py"), *(ENGINES / "evaluation" / name for name in CODE)]
+    for file in sorted([*code, *ENGINES.glob("weights/*"), ENGINES / "models.toml"]):
+        digest.update(file.read_bytes())
+    for item in data.items:
+        digest.update(f"{item.what}\0{item.label}\0{item.speaker}\0".encode())
+        if modality is not Modality.TEXT:
+            stat = (data.folder / item.what).stat()
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]

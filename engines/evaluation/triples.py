@@ -1,0 +1,187 @@
+"""How much fusion adds: a face, an utterance and a text of one label, drawn at random, fused by every rule.
+
+Drawing each part apart from the others makes them independent given the label, which is what the rules assume; what
+real scenes share beyond the label is not measured. Each label that all three have is drawn equally often. Weights are
+reliability * quality as the agent computes them, for evidence of no age; posteriors are carried over to the agent's
+prior before the rules see them, as `agent.decision.FusionHead` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from agent.fusion import Rule, rebased
+from agent.types import F64, Modality
+from engines.evaluation.dataset import DataError
+from engines.evaluation.metrics import Bools, Ints, Report, report
+from engines.evaluation.pool import Pool
+
+MODALITIES = tuple(Modality)
+RATES = tuple(k / 10 for k in range(10))
+"""Missing rates."""
+SHUFFLES = 10
+"""How often qualities are dealt out anew."""
+SPOILT = 0.05
+"""Quality of a spoilt item in the positive control, where that of the others is 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Triples:
+    """N triples of M modalities over K labels."""
+
+    y: Ints
+    """(N,)."""
+    probs: F64
+    """(N, M, K), under the agent's prior."""
+    quality: F64
+    """(N, M), 0..1."""
+    there: Bools
+    """(N, M): whether the modality said anything."""
+    reliability: F64
+    """(M,), 0..1."""
+    prior: F64
+    """(K,), the agent's."""
+
+    @property
+    def weights(self) -> F64:
+        """(N, M), 0 where nothing was said."""
+        return np.asarray(np.clip(self.reliability * self.quality, 0, 1) * self.there)
+
+    def only(self, subset: Sequence[int]) -> Triples:
+        """With those modalities alone."""
+        return replace(self, there=self.there & np.isin(np.arange(len(MODALITIES)), subset))
+
+    def thinned(self, rate: float, rng: np.random.Generator) -> Triples:
+        """With each modality of each triple missing at that rate, independently."""
+        return replace(self, there=self.there & (rng.random(self.there.shape) >= rate))
+
+    def shuffled(self, rng: np.random.Generator) -> Triples:
+        """With each modality's qualities dealt out anew among the triples in which it said something."""
+        quality = self.quality.copy()
+        for m in range(len(MODALITIES)):
+            said = np.flatnonzero(self.there[:, m])
+            quality[said, m] = quality[rng.permutation(said), m]
+        return replace(self, quality=quality)
+
+    def control(self, rng: np.random.Generator) -> Triples:
+        """With half of the posteriors put in place of those of other triples, and qualities that say which.
+
+        Where shuffling such qualities cost nothing, the test itself would be blind.
+        """
+        probs, spoilt = self.probs.copy(), rng.random(self.there.shape) < 0.5
+        for m in range(len(MODALITIES)):
+            said = np.flatnonzero(self.there[:, m] & spoilt[:, m])
+            probs[said, m] = probs[rng.permutation(said), m]
+        return replace(self, probs=probs, quality=np.where(spoilt, SPOILT, 1.0))
+
+
+def draw(
+    pools: Mapping[Modality, Sequence[Pool]],
+    *,
+    per_label: int,
+    reliability: Mapping[Modality, float],
+    prior: F64,
+    seed: int,
+) -> Triples:
+    """`per_label` triples of each label that all modalities have, with replacement.
+
+    Of several pools of a modality, which hold the same items differently spoilt, each part is drawn from any, so that
+    the same seed draws the same items. Raises `DataError` where no label is shared.
+    """
+    firsts = [pools[m][0] for m in MODALITIES]
+    shared = [k for k in range(len(prior)) if all((pool.y == k).any() for pool in firsts)]
+    if not shared:
+        raise DataError("eval fusion: there is no label that faces, voices and texts all have")
+    rng, spoiling = np.random.default_rng(seed), np.random.default_rng(seed + 1)
+    y = np.repeat(np.array(shared, np.intp), per_label)
+    found: dict[str, list[np.ndarray]] = {"probs": [], "quality": [], "there": []}
+    for m in MODALITIES:
+        rows = np.concatenate([rng.choice(np.flatnonzero(pools[m][0].y == k), per_label) for k in shared])
+        grade = spoiling.integers(len(pools[m]), size=len(y))
+        found["probs"].append(np.stack([rebased(p.probs, p.priors, prior) for p in pools[m]])[grade, rows])
+        found["quality"].append(np.stack([p.quality for p in pools[m]])[grade, rows])
+        found["there"].append(np.stack([p.answered for p in pools[m]])[grade, rows])
+    return Triples(
+        y=y,
+        **{name: np.stack(arrays, axis=1) for name, arrays in found.items()},
+        reliability=np.array([reliability[m] for m in MODALITIES]),
+        prior=prior,
+    )
+
+
+def judge(rule: Rule, triples: Triples) -> Report:
+    """How good the rule is on them; one of which nothing is left counts as not answered."""
+    probs, answered = fuse(rule, triples)
+    return report(triples.y, probs, answered)
+
+
+def fuse(rule: Rule, triples: Triples) -> tuple[F64, Bools]:
+    """The fused posteriors (N, K), and whether there was anything to fuse (N,)."""
+    weights = triples.weights
+    priors = np.tile(triples.prior, (len(MODALITIES), 1))
+    probs = [rule.combine(p, w, priors, triples.prior).probs for p, w in zip(triples.probs, weights, strict=True)]
+    return np.array(probs), np.any(weights, axis=1)
+
+
+def figures(rules: Mapping[str, Rule], clean: Triples, spoilt: Sequence[Triples], mixed: Triples) -> dict[str, Any]:
+    """All that is measured, as it stands in the JSON.
+
+    `spoilt` are the triples by grade, from 1; in `mixed` each part is of any grade. For each rule: ``rules`` (all
+    modalities), ``subsets``, ``missing`` (by rate), ``noise`` (by grade), ``shuffled``.
+    """
+    subsets = [subset for size in (1, 2, 3) for subset in combinations(range(len(MODALITIES)), size)]
+    found: dict[str, Any] = {"rules": {}, "subsets": {}, "missing": {}, "noise": {}, "shuffled": {}}
+    for name, rule in rules.items():
+        found["rules"][name] = _facts(judge(rule, clean))
+        found["subsets"][name] = {_named(subset): _facts(judge(rule, clean.only(subset))) for subset in subsets}
+        found["missing"][name] = [
+            {"rate": rate, **_facts(judge(rule, clean.thinned(rate, np.random.default_rng(0))))} for rate in RATES
+        ]
+        found["noise"][name] = [
+            {"grade": grade, **_facts(judge(rule, triples))} for grade, triples in enumerate([clean, *spoilt])
+        ]
+        found["shuffled"][name] = {
+            "noisy": shuffling(rule, mixed),
+            "control": shuffling(rule, clean.control(np.random.default_rng(0))),
+        }
+    return {"n": len(clean.y), "labels": np.unique(clean.y).tolist(), **found, **_against_the_best(found["subsets"])}
+
+
+def _against_the_best(subsets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    """What is asked of fusion, by rule.
+
+    The error of all modalities over that of the best single one, and the worst of the differences in accuracy between
+    a subset and its best member.
+    """
+    ratio, worst = {}, {}
+    for rule, by_subset in subsets.items():
+        alone = {name: facts["accuracy"] for name, facts in by_subset.items() if "+" not in name}
+        error = 1 - max(alone.values())
+        ratio[rule] = (1 - by_subset["+".join(MODALITIES)]["accuracy"]) / error if error else None
+        worst[rule] = min(
+            facts["accuracy"] - max(alone[member] for member in name.split("+")) for name, facts in by_subset.items()
+        )
+    return {"error_against_best": ratio, "worst_subset": worst}
+
+
+def shuffling(rule: Rule, triples: Triples) -> dict[str, float]:
+    """Mean recall with the qualities as they are, and with them shuffled: mean and deviation over `SHUFFLES`."""
+    kept = judge(rule, triples).uar
+    dealt = [judge(rule, triples.shuffled(np.random.default_rng(seed))).uar for seed in range(SHUFFLES)]
+    mean = float(np.mean(dealt))
+    return {"uar": kept, "uar_shuffled": mean, "deviation": float(np.std(dealt)), "cost": kept - mean}
+
+
+def _named(subset: Sequence[int]) -> str:
+    return "+".join(MODALITIES[m] for m in subset)
+
+
+def _facts(measured: Report) -> dict[str, float | None]:
+    names = ("answered", "accuracy", "uar", "macro_f1", "nll", "ece", "brier")
+    facts = {name: getattr(measured, name) for name in names}
+    return {name: None if np.isnan(value) else value for name, value in facts.items()}
