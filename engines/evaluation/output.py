@@ -48,12 +48,15 @@ def write(text: str, file: Path) -> None:
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
     """The figures and the confusion as tables."""
-    names = [name for name, value in figures.items() if not isinstance(value, Mapping | str)]
-    facts = Table(*names, title=figures["modality"], title_justify="left")
-    facts.add_row(*(_figure(figures[name]) for name in names))
+    facts = Table(show_header=False, box=None, title=figures["modality"], title_justify="left")
+    for name, value in figures.items():
+        if not isinstance(value, Mapping | str):
+            facts.add_row(name, _figure(value))
     console.print(facts)
     rows: Mapping[str, Mapping[str, int]] = figures["confusion"]
-    table = Table("label", "recall", *next(iter(rows.values())), title="named as", title_justify="left")
+    table = Table(
+        "label", "recall", *next(iter(rows.values())), title="named as", title_justify="left", box=box.MARKDOWN
+    )
     for label, row in rows.items():
         if label in figures["recall"]:
             table.add_row(label, _figure(figures["recall"][label]), *map(str, row.values()))
