@@ -19,7 +19,7 @@ from agent.fusion import RULES, Bayes, Mean
 from agent.types import AUDIO_RATE_HZ, Modality
 from engines.evaluation.chart import Panel, svg
 from engines.evaluation.dataset import DataError, Dataset, read
-from engines.evaluation.pool import Pool, collect
+from engines.evaluation.pool import Pool, collect, graded
 from engines.evaluation.spoil import GRADES, LOST, SNR_DB, Spoilt, pink
 from engines.evaluation.triples import MODALITIES, Triples, draw, figures, judge, shuffling
 from tests.faces import portrait, scene
@@ -189,6 +189,19 @@ def test_evidence_is_kept_for_the_same_items_only(config: Config, tmp_path: Path
     assert len(list((tmp_path / "work").iterdir())) == 2
 
 
+def test_what_noise_does_to_one_modality_alone() -> None:
+    clean = Pool(
+        np.array([0, 1, 1]), np.eye(K)[:3], np.tile(PRIOR, (3, 1)), np.array([0.9, 0.8, 0.2]), np.full(3, True)
+    )
+    noisy = Pool(clean.y, clean.probs[[1, 1, 1]], clean.priors, clean.quality / 2, np.array([True, True, False]))
+    found = graded([clean, noisy], PRIOR)
+    assert found["accuracy"] == pytest.approx([2 / 3, 1 / 3])
+    assert found["uar"] == pytest.approx([0.75, 0.25])
+    assert found["quality"] == pytest.approx([1.9 / 3, 0.95 / 3])
+    assert found["quality_auc"] == pytest.approx(5 / 6), "right: .9, .8, .4; wrong: .2, .45"
+    assert graded([noisy], PRIOR)["quality_auc"] == 0, "right: .4; wrong: .45"
+
+
 def test_few_items_of_each_label_are_the_same_every_time(tmp_path: Path) -> None:
     lines = [f"number {i},{label}" for i in range(30) for label in ("happy", "sad")] + ["alone,angry"]
     (tmp_path / "labels.csv").write_text("\n".join(["text,label", *lines]))
@@ -234,7 +247,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(out["--json"].read_text())
     assert (found["n"], found["labels"], found["items"]) == (4, ["happy", "sad"], dict.fromkeys(tables, 2))
     assert found["rules"].keys() == RULES.keys()
-    assert len(found["noise"]["bayes"]) == 1 + GRADES
+    assert len(found["noise"]["bayes"]) == len(found["alone"]["audio"]["uar"]) == 1 + GRADES
     assert len(list((tmp_path / "work").iterdir())) == 3 * (1 + GRADES)
     said = capsys.readouterr().out
     assert re.search(r"^\| dempster +\| [01]\.\d{3} ", said, re.M)

@@ -84,6 +84,18 @@ def show_fusion(figures: Mapping[str, Any], console: Console) -> None:
         for points in zip(*curves.values(), strict=True):
             table.add_row(f"{key} {points[0][key]}", *(_figure(point["uar"]) for point in points))
         console.print(table)
+    _show_alone(figures["alone"], console)
+
+
+def _show_alone(alone: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """Each modality by itself, by grade of noise."""
+    grades = [f"grade {grade}" for grade in range(len(next(iter(alone.values()))["uar"]))]
+    table = Table("alone", *grades, box=box.MARKDOWN)
+    for modality, facts in alone.items():
+        for name in ("uar", "quality"):
+            table.add_row(f"{modality}, {name}", *map(_figure, facts[name]))
+        table.add_row(f"{modality}, quality's AUC", _figure(facts["quality_auc"]))
+    console.print(table)
 
 
 def fusion_chart(figures: Mapping[str, Any]) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.config import Config
+from agent.fusion import rebased
 from agent.types import F64, Modality
 from engines.evaluation.dataset import Dataset
-from engines.evaluation.metrics import Bools, Ints
+from engines.evaluation.metrics import NONE, Bools, Ints, accuracy, auc, uar
 from engines.evaluation.present import Answer
 from engines.evaluation.run import gather
 from engines.evaluation.spoil import Spoilt
@@ -70,6 +72,24 @@ def collect(config: Config, modality: Modality, data: Dataset, *, grade: int = 0
             np.savez(stream, allow_pickle=False, **arrays_of)
         kept.with_suffix(".part").replace(kept)
     return pool
+
+
+def graded(pools: Sequence[Pool], prior: F64) -> dict[str, Any]:
+    """How one modality alone stands noise, under the agent's prior (K,): `pools` are the same items by grade.
+
+    ``accuracy``, ``uar`` and mean ``quality`` by grade, and ``quality_auc``: over the items of all grades that are
+    answered, how well quality tells those named rightly from the others; None where all are of one kind.
+    """
+    found: dict[str, Any] = {"accuracy": [], "uar": [], "quality": []}
+    said: list[tuple[Bools, F64]] = []
+    for pool in pools:
+        predicted = np.where(pool.answered, rebased(pool.probs, pool.priors, prior).argmax(axis=1), NONE)
+        found["accuracy"].append(accuracy(pool.y, predicted))
+        found["uar"].append(uar(pool.y, predicted))
+        found["quality"].append(float(pool.quality.mean()))
+        said.append(((predicted == pool.y)[pool.answered], pool.quality[pool.answered]))
+    area = auc(np.concatenate([right for right, _ in said]), np.concatenate([quality for _, quality in said]))
+    return found | {"quality_auc": None if np.isnan(area) else area}
 
 
 def _key(config: Config, modality: Modality, data: Dataset) -> str:

@@ -17,7 +17,7 @@ from agent.types import Modality
 from engines.evaluation import triples
 from engines.evaluation.dataset import DataError, Dataset, read
 from engines.evaluation.output import check_writable, fusion_chart, show, show_fusion, write, write_json
-from engines.evaluation.pool import collect
+from engines.evaluation.pool import collect, graded
 from engines.evaluation.run import gather, summary
 from engines.evaluation.spoil import GRADES
 
@@ -68,6 +68,7 @@ def _measure_fusion(config: Config, args: argparse.Namespace, console: Console) 
     figures = triples.figures(rules, drawn(0), [drawn(grade) for grade in grades], drawn(0, *grades))
     labels = [config.agent.labels[k] for k in figures["labels"]]
     figures |= {"labels": labels, "items": {str(m): len(data[m].items) for m in Modality}, "data": folders}
+    figures["alone"] = {str(m): graded(pools[m], prior) for m in Modality}
     if args.json:
         write_json(figures, args.json)
     if args.chart:
