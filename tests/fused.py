@@ -38,7 +38,6 @@ RULES: Mapping[str, Callable[[int, int], Rule]] = {
     "dempster": lambda m, k: Dempster(),
     "dempster, never Yager": lambda m, k: Dempster(yager_above=1),
     "fuzzy": lambda m, k: Fuzzy(),
-    "fuzzy, relative": lambda m, k: Fuzzy(relative=True),
     "learned": quarrelsome,
 }
 """For M modalities and K labels."""

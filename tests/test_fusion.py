@@ -15,7 +15,7 @@ UNIFORM = np.full(3, 1 / 3)
 
 @pytest.mark.parametrize("name", RULES)
 class TestEveryRule:
-    @settings(max_examples=40)  # a rule
+    @settings(max_examples=25)  # a rule
     @given(situation=situations())
     def test_gives_a_distribution_its_shares_and_a_conflict(self, name: str, situation: Situation) -> None:
         combined = situation.put_to(RULES[name](*situation.probs.shape))
@@ -27,7 +27,7 @@ class TestEveryRule:
         assert (combined.shares >= 0).all()
         assert combined.shares.sum() == pytest.approx(1 if combined.shares.any() else 0)
 
-    @settings(max_examples=40)  # a rule
+    @settings(max_examples=25)  # a rule
     @given(situation=situations(least=2), data=st.data())
     def test_does_not_mind_the_order_of_the_modalities(
         self, name: str, situation: Situation, data: st.DataObject
@@ -39,7 +39,7 @@ class TestEveryRule:
         assert turned.conflict == pytest.approx(combined.conflict, abs=1e-9)
         assert turned.shares == pytest.approx(combined.shares[order], abs=1e-6)
 
-    @settings(max_examples=40)  # a rule
+    @settings(max_examples=25)  # a rule
     @given(situation=situations(least=1), data=st.data())
     def test_is_not_shown_what_a_modality_of_weight_zero_says(
         self, name: str, situation: Situation, data: st.DataObject

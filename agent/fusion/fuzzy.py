@@ -20,10 +20,8 @@ class Fuzzy(Rule):
     as needing one another, and it leans to the minimum, so that weights which all sink make it more cautious.
     One modality alone is all modalities, whatever its weight. The values of the labels are normalised to sum to 1.
 
-    The measure is not continuous where a density goes to 0: with g of the whole fixed at 1, a partner that
-    hardly weighs still holds a veto, which it loses only with its last trace of weight. With
-    ``relative`` the densities are taken over their greatest, which keeps that from happening (λ is then -1, and
-    g(A) = 1 - Π over A of (1 - g)): what fades, fades out.
+    The measure is not continuous where a density goes to 0: with that of the whole fixed at 1, a partner that hardly
+    weighs still holds a veto, which it loses only with its last trace of weight.
 
     The training priors are not looked at; see `agent.fusion.rebased`. A contribution is what a modality adds to the
     integral, over all labels: h (g with it - g without it), shared by density among those who say the same.
@@ -31,14 +29,9 @@ class Fuzzy(Rule):
 
     name: ClassVar[str] = "fuzzy"
 
-    def __init__(self, relative: bool = False) -> None:
-        """``relative``: the densities are the weights over the greatest of them, not the weights themselves."""
-        self._relative = relative
-
     def fuse(self, heard: Heard) -> tuple[Floats, Floats]:
         refuse_above_one(self.name, heard.weights)
-        densities = heard.weights / heard.weights.max() if self._relative else heard.weights
-        probs = heard.probs
+        probs, densities = heard.probs, heard.weights
         more = (probs[None] > probs[:, None]).sum(axis=1)  # (M, K), how many say more of a label
         ties = probs[None] == probs[:, None]  # (M, M, K)
         measures = _measures(densities, np.argsort(-probs, axis=0))  # (M + 1, K)
