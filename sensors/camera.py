@@ -16,7 +16,7 @@ from agent.delivery import Delivery, NeverDrop, Queue
 from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample, Source, Watermark
 from sensors.bridge import Bridge
-from sensors.stamps import PtsMap
+from sensors.livestamps import LiveStamps
 from sensors.video import CUT_OFF_NS, Format, Kind, kind_of, open_video, pts_ns, video_ns, without_password
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ class CameraSensor:
     are taken as they come, and when the loop is slow `delivery` says which go. `NeverDrop` is for files alone: their
     reader waits, and late frames keep their stamps; what a live driver loses meanwhile nobody could count.
 
-    `drops` counts what was left out, by reason: those of `agent.delivery`, ``rate`` (above `max_fps`), ``decode``
-    (could not be).
+    `drops` counts what was left out, by reason: those of `agent.delivery`, ``opening`` (had waited while a stream was
+    opened, nobody knows how long), ``rate`` (above `max_fps`), ``decode`` (could not be).
     """
 
     QUEUE = 4
@@ -100,12 +100,15 @@ class CameraSensor:
             capture.release()
 
     def _watch(self, capture: Any, bridge: Bridge[Sample]) -> None:
-        stamps = _LiveStamps(self._kind, capture)
+        stamps = LiveStamps(self.name, self._device, capture)
         gate = RateGate(self._max_fps)
         while not bridge.stopping.is_set():
             if not capture.grab():
                 raise SensorError(f"{self.name}: lost {self._shown}; it was unplugged, switched off or cut")
             t_ns = stamps.stamp(capture, time.monotonic_ns())
+            if t_ns is None:
+                self.drops["opening"] += 1
+                continue
             if not gate.opens(t_ns):
                 self.drops["rate"] += 1
                 continue
@@ -151,33 +154,6 @@ class CameraSensor:
     @property
     def _shown(self) -> str:
         return without_password(self._device)
-
-
-class _LiveStamps:
-    """When a live frame was taken: the driver's stamp, else the mapped PTS, else when `grab` returned; never falls."""
-
-    PLAUSIBLE_NS = SECOND
-    """A driver's stamp lies within this before now, or it is not on the monotonic clock."""
-
-    def __init__(self, kind: Kind, capture: Any) -> None:
-        fourcc = int(capture.get(cv2.CAP_PROP_FOURCC))
-        self._driver = kind is Kind.DEVICE
-        # Motion JPEG over HTTP carries no time; FFmpeg makes its PTS up by counting frames at 25 per second.
-        made_up = kind is Kind.STREAM and fourcc == cv2.VideoWriter.fourcc(*"MJPG")
-        self._map = None if self._driver or made_up else PtsMap()
-        self._last_ns = 0
-
-    def stamp(self, capture: Any, grabbed_ns: int) -> int:
-        told_ns = pts_ns(capture)
-        t_ns = grabbed_ns
-        if self._driver:
-            # V4L2 stamps buffers with the monotonic clock at the start of exposure (UVC) or the end of the frame.
-            if 0 <= grabbed_ns - told_ns < self.PLAUSIBLE_NS:
-                t_ns = told_ns
-        elif self._map is not None:
-            t_ns = self._map.stamp(told_ns, grabbed_ns)
-        self._last_ns = max(self._last_ns, t_ns)
-        return self._last_ns
 
 
 class RateGate:

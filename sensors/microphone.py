@@ -19,7 +19,7 @@ from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Wat
 from sensors import portaudio
 from sensors.bridge import Bridge
 from sensors.resample import Resampler
-from sensors.stamps import AudioClockFit, DelayGuard
+from sensors.soundline import AudioClockFit, DelayGuard
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class Block:
     lost: bool
     """Whether PortAudio lost sound before it."""
     rate_hz: int
+    started_ns: int
+    """When the stream was told to start: none of its sound is older."""
 
     @property
     def end_ns(self) -> int:
@@ -76,6 +78,7 @@ class MicrophoneSensor:
         self._block_ns = block_ns
         self._stall_ns = stall_ns
         self._delivery = delivery
+        self._started_ns = 0
         self._hanging: Bridge[Block] | None = None
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
@@ -112,6 +115,7 @@ class MicrophoneSensor:
                 "%s: asked for %d Hz of %r, got %g Hz, %d channels, a latency of %.0f ms",
                 *(self.name, AUDIO_RATE_HZ, self._device, stream.samplerate, stream.channels, 1000 * stream.latency),
             )
+            self._started_ns = time.monotonic_ns()
             stream.start()
             while not bridge.stopping.wait(0.1):
                 if not stream.active:
@@ -138,6 +142,7 @@ class MicrophoneSensor:
                     arrival_ns=now_ns,
                     lost=bool(status.input_overflow),
                     rate_hz=rate_hz,
+                    started_ns=self._started_ns,
                 )
                 count += frames
                 bridge.put(block)
@@ -184,10 +189,8 @@ class Timeline:
     def __init__(self, name: str, drops: Counter[str]) -> None:
         self._name = name
         self._drops = drops
-        self._fit = AudioClockFit()
+        self._line = AudioClockFit()
         self._guard = DelayGuard()
-        self._told = False
-        """Whether a delay was ever believed."""
         self._resampler: Resampler | None = None
         self._next = 0
 
@@ -196,7 +199,7 @@ class Timeline:
         begin_ns, end_ns = (n * SECOND // block.rate_hz for n in (block.first, block.first + len(block.pcm)))
         if block.lost:
             self._drops["overrun"] += 1
-            self._fit.restart()
+            self._line.restart()
         self._measure(block, begin_ns=begin_ns, length_ns=end_ns - begin_ns)
         if not self._guard.settled:
             return None
@@ -209,21 +212,21 @@ class Timeline:
         piece = self._resampler.feed(block.pcm)
         if len(piece.pcm) == 0:
             return None
-        t_ns, end_ns = self._fit.span(piece.begin_ns, piece.end_ns)
+        delay_ns = self._guard.delay_ns or end_ns - begin_ns
+        t_ns, end_ns = self._line.span(piece.begin_ns, piece.end_ns, delay_ns=delay_ns, latest_ns=block.arrival_ns)
         return Sample(self._name, Audio(piece.pcm), t_ns=t_ns, end_ns=end_ns, arrival_ns=block.arrival_ns)
 
     def _measure(self, block: Block, *, begin_ns: int, length_ns: int) -> None:
-        """Fit the clock to where this block was taken, by the delay that is claimed, else by its arrival.
+        """Fit the line to when this block came, and hear what delay it claims.
 
-        Once a delay was believed, a block without one is not measured: its arrival would say something else.
+        Only of a block that is not late: whether a claim counts the lateness of its callback nobody knows.
         """
-        believed = self._guard.believes(block.delay_ns)
-        if believed and not self._told:
-            self._told = True
-            self._fit.restart()
-        if self._told and not believed and self._fit.ready:
-            return
-        delay_ns = max(block.delay_ns, length_ns) if believed else length_ns
-        if self._fit.observe(begin_ns, block.arrival_ns - delay_ns):
-            self._drops["jump"] += 1
-            log.warning("%s: the sound's time jumped; following", self._name)
+        moved_ns = self._line.observe(begin_ns, block.arrival_ns)
+        if moved_ns is not None:
+            self._guard.forget()
+            if abs(moved_ns) > AudioClockFit.JUMP_NS:
+                self._drops["jump"] += 1
+                log.warning("%s: the sound's time jumped by %.0f ms; following", self._name, moved_ns / MS)
+        age_ns = self._line.at(begin_ns) - begin_ns - block.started_ns
+        if self._guard.believes(block.delay_ns, age_ns=age_ns) and block.arrival_ns <= self._line.at(begin_ns):
+            self._guard.add(max(block.delay_ns, length_ns))

@@ -126,6 +126,23 @@ def pts_ns(capture: Any) -> int:
     return round(position_ms * MS)
 
 
+def held_frames(device: str, capture: Any) -> int:
+    """How many later frames FFmpeg must have begun to receive before it hands out one of an opened stream.
+
+    Found by counting what was sent when each frame came out (FFmpeg 8 in OpenCV 5; H.264, HEVC, MPEG-4 and MPEG-2
+    alike at 10 to 50 frames/s). RTP: its parser finds the end of a picture in the next one. MPEG transport streams,
+    whose packets do not say how long they are: one more. The MPEG-2 decoder: one more. RTMP says how long all is.
+    """
+    scheme = device.partition("://")[0].lower()
+    in_container = 0 if scheme == "rtmp" else 1 if scheme in ("rtsp", "rtsps", "rtp") else 2
+    return in_container + (fourcc_of(capture) == "mpg2")
+
+
+def fourcc_of(capture: Any) -> str:
+    """The four letters of an opened video's codec, in lower case."""
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).decode("latin-1").lower()
+
+
 def _open_device(name: str, device: str, wanted: Format) -> Any:
     target = _node(name, device)
     capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)

@@ -83,6 +83,16 @@ class Pulse:
         ]
         self._players.append(subprocess.Popen([*command, str(file)], env=os.environ | self.env))
 
+    def pipe_source(self, *, rate_hz: int) -> Path:
+        """Add a microphone that hears what is written into a pipe (16 bit, mono), as the default; returns the pipe."""
+        pipe = self.folder / "microphone"
+        settings = f"file={pipe} source_name=pipe format=s16le rate={rate_hz} channels=1".split()
+        self._ctl("load-module", "module-pipe-source", *settings)
+        self._ctl("set-default-source", "pipe")
+        if not pipe.is_fifo():
+            raise RuntimeError(f"pulseaudio made no pipe:\n{(self.folder / 'log').read_text()}")
+        return pipe
+
     def close(self) -> None:
         """End everything that was started here."""
         for player in self._players:

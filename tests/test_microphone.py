@@ -206,7 +206,9 @@ def test_resampling_keeps_its_place_in_time(rate: int) -> None:
 def block(first: int, *, pcm: F32, delay_ns: int = 30 * MS, late_ns: int = 0, lost: bool = False) -> Block:
     """20 ms at 48 kHz that came `delay_ns` after it began to be taken."""
     arrival_ns = 5 * SECOND + first * SECOND // 48_000 + delay_ns + late_ns
-    return Block(pcm=pcm, first=first, delay_ns=delay_ns, arrival_ns=arrival_ns, lost=lost, rate_hz=48_000)
+    return Block(
+        pcm=pcm, first=first, delay_ns=delay_ns, arrival_ns=arrival_ns, lost=lost, rate_hz=48_000, started_ns=0
+    )
 
 
 def test_a_device_at_its_own_rate_is_placed_and_resampled() -> None:

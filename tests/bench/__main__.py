@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 
-from tests.bench import align, encoders, pipeline, process, window
+from tests.bench import align, encoders, lipsync, pipeline, process, window
 
 BENCHES = {
     "window": window.main,
@@ -12,6 +12,7 @@ BENCHES = {
     "pipeline": pipeline.main,
     "process": process.main,
     "encoders": encoders.main,
+    "lipsync": lipsync.main,
 }
 
 

@@ -1,0 +1,140 @@
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.clock import MS, SECOND
+from sensors.soundline import AudioClockFit, DelayGuard
+
+BLOCK = 20 * MS
+
+
+def run_hour(*, ppm: float, late_ms: float) -> tuple[AudioClockFit, list[int], list[int]]:
+    """(fit, spans' ends less the true ones, in ns, gaps between spans), of callbacks up to `late_ms` late."""
+    rng = np.random.default_rng(0)
+    fit = AudioClockFit()
+    wrong, gaps, edge = [], [], None
+    for n, late in enumerate(rng.uniform(0, late_ms * MS, 3600 * 50)):
+        fit.observe(n * BLOCK, round(n * BLOCK * (1 + ppm * 1e-6) + late))
+        start, end = fit.span(n * BLOCK, (n + 1) * BLOCK)
+        wrong.append(end - round((n + 1) * BLOCK * (1 + ppm * 1e-6)))
+        gaps.append(0 if edge is None else start - edge)
+        edge = end
+    return fit, wrong, gaps
+
+
+@pytest.mark.parametrize("ppm", [-100.0, 100.0])
+def test_an_hour_of_drift_and_of_callbacks_up_to_20_ms_late(ppm: float) -> None:
+    fit, wrong, gaps = run_hour(ppm=ppm, late_ms=20)
+    assert not any(gaps)
+    assert max(map(abs, wrong)) < 20 * MS  # the very first blocks know no better than their lateness
+    assert max(map(abs, wrong[50:])) < 6 * MS
+    assert max(map(abs, wrong[3000:])) < 4 * MS
+    assert abs(fit.drift * 1e6 - ppm) < 20
+    assert fit.restarts == 0
+
+
+def test_one_late_callback_does_not_move_the_time_line() -> None:
+    fit = AudioClockFit()
+    for n in range(200):
+        fit.observe(n * BLOCK, n * BLOCK + (300 * MS if n == 100 else 0))
+        assert abs(fit.at(n * BLOCK) - n * BLOCK) < MS
+    assert fit.restarts == 0
+
+
+@pytest.mark.parametrize("jump", [400 * MS, -400 * MS])
+def test_a_jump_is_followed_and_told_and_time_never_runs_backwards(jump: int) -> None:
+    fit, spans, told = AudioClockFit(), [], []
+    for n in range(200):
+        told.append(fit.observe(n * BLOCK, SECOND + n * BLOCK + (jump if n >= 100 else 0)))
+        spans.append(fit.span(n * BLOCK, (n + 1) * BLOCK))
+    assert [moved for moved in told if moved is not None] == [jump]
+    assert told[100 + AudioClockFit.JUMP_AFTER - 1] == jump
+    assert spans[-1] == (SECOND + 199 * BLOCK + jump, SECOND + 200 * BLOCK + jump)
+    assert all(start < end for start, end in spans)
+    assert all(after[0] >= before[1] for before, after in pairwise(spans))
+
+
+@pytest.mark.parametrize("lost", [8 * MS, 30 * MS, -30 * MS])
+def test_a_small_shift_that_nobody_tells_is_followed_within_a_second(lost: int) -> None:
+    rng = np.random.default_rng(4)
+    fit, wrong = AudioClockFit(), []
+    for n, late in enumerate(rng.uniform(0, 20 * MS, 2000)):
+        true_ns = n * BLOCK + (lost if n >= 1000 else 0)
+        fit.observe(n * BLOCK, true_ns + round(late))
+        wrong.append(fit.at(n * BLOCK) - true_ns)
+    assert max(map(abs, wrong[100:1000])) < 5 * MS
+    assert max(map(abs, wrong[1060:])) < 7 * MS
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(-SECOND, SECOND), st.booleans()), max_size=80))
+def test_spans_never_overlap_whatever_is_measured(blocks: list[tuple[int, int, bool]]) -> None:
+    fit, count, edge = AudioClockFit(), 0, None
+    for length, error, lost in blocks:
+        if lost:
+            fit.restart()
+        fit.observe(count, count + error)
+        start, end = fit.span(count, count + length * BLOCK, delay_ns=BLOCK, latest_ns=count + error)
+        assert start < end
+        assert edge is None or start >= edge
+        count, edge = count + length * BLOCK, end
+
+
+def test_a_block_ends_by_its_arrival() -> None:
+    fit = AudioClockFit()
+    for n in range(50):
+        fit.observe(n * BLOCK, n * BLOCK)
+        fit.span(n * BLOCK, (n + 1) * BLOCK)
+    assert fit.span(50 * BLOCK, 51 * BLOCK, latest_ns=51 * BLOCK - 3 * MS) == (50 * BLOCK, 51 * BLOCK - 3 * MS)
+
+
+def test_the_fit_wants_an_arrival_first() -> None:
+    with pytest.raises(ValueError, match="no measurement"):
+        AudioClockFit().at(0)
+
+
+def judged(claims_ms: Sequence[float], age_ms: int | None = None) -> list[bool]:
+    guard, age_ns = DelayGuard(), None if age_ms is None else age_ms * MS
+    return [guard.believes(round(claim * MS), age_ns=age_ns) for claim in claims_ms]
+        guard.believes(round(claim * MS), age_ns=None if age_ms is None else round(age_ms * MS)) for claim in claims_ms
+    ]
+
+
+def test_a_steady_delay_is_believed_once_it_was_told_often_enough() -> None:
+    assert judged([40 + n % 2 for n in range(12)]) == [False] * 9 + [True] * 3
+
+
+def test_a_long_delay_must_be_told_for_longer() -> None:
+    believed = judged([180 + n % 2 for n in range(70)])
+    assert believed.index(True) == 49  # the first of a row counts ever since it has no other to differ from
+    assert all(believed[49:])
+
+
+def test_a_delay_from_before_the_start_of_the_stream_is_not_believed() -> None:
+    assert not any(judged([180] * 100, age_ms=90))
+    assert judged([180] * 100, age_ms=200)[-1]
+
+
+def test_a_delay_that_settles_is_not_believed_until_it_has() -> None:
+    """What PulseAudio 16 claimed, block by block, of the monitor of a null sink and of a pipe."""
+    for first in (686, 211):
+        claims = [first] * 30 + list(range(first - 20, 26, -20)) + [35] * 20
+        believed = judged(claims)
+        assert believed.index(True) >= claims.index(35) + 7
+        assert all(believed[claims.index(35) + 9 :])
+
+
+def test_the_delay_is_the_mean_of_what_wanders_and_begins_anew_when_it_is_another() -> None:
+    guard = DelayGuard()
+    delays = [guard.delay_ns]
+    for n in range(100):
+        guard.add(30 * MS + (n % 3 - 1) * 8 * MS)
+    delays.append(guard.delay_ns)
+    guard.add(80 * MS)
+    delays.append(guard.delay_ns)
+    guard.forget()
+    assert delays == [None, pytest.approx(30 * MS, abs=MS), 80 * MS]
+    assert guard.delay_ns is None
