@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from agent.seams import SensorError
 from agent.types import Sample, Watermark
 from sensors.bridge import Bridge
 from sensors.camera import CameraSensor
+from sensors.video import Format, open_video
 from tests.reading import WAIT_S, read_samples
 from tests.samples import frame
 from tests.streams import make_video
@@ -433,12 +435,37 @@ async def test_live_a_driver_whose_items_are_not_wanted_does_not_stall(
     assert len([item async for item in bridge.items()]) == 1
 
 
-async def test_a_file_is_thinned_out_by_its_own_stamps(tmp_path: Path) -> None:
+class CountingCapture:
+    """A capture that counts the pictures that were asked of it."""
+
+    def __init__(self, capture: Any) -> None:
+        self._capture = capture
+        self.retrieved = 0
+
+    def retrieve(self) -> Any:
+        self.retrieved += 1
+        return self._capture.retrieve()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._capture, name)
+
+
+async def test_a_file_is_thinned_out_by_its_own_stamps_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video = make_video(tmp_path / "fast.mp4", seconds=0.5, fps=40)
+    opened: list[CountingCapture] = []
+
+    def opening(name: str, device: str, *, wanted: Format, timeout_ns: int) -> CountingCapture:
+        opened.append(CountingCapture(open_video(name, device, wanted=wanted, timeout_ns=timeout_ns)))
+        return opened[-1]
+
+    monkeypatch.setattr("sensors.camera.open_video", opening)
     sensor = CameraSensor("camera", device=str(video), delivery=Throttle(100 * MS))
     samples = await read_samples(sensor, 100)
     assert [round((sample.t_ns - samples[0].t_ns) / MS) for sample in samples] == [0, 100, 200, 300, 400]
     assert sensor.drops == {"throttled": 15}
+    assert [capture.retrieved for capture in opened] == [5]
 
 
 @pytest.mark.parametrize("device", ["0", "/dev/video0", "rtsp://user:secret@host/x", "videotestsrc ! appsink"])
