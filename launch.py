@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
-import os
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,7 @@ from rich.markup import escape
 from agent import cli
 from agent.clock import MS, RealClock, VirtualClock, WallClock
 from agent.config import Config, ConfigError, ReplaySensor, SensorTable, load
+from agent.process import leave, log_to, until_signal, writer
 from agent.remote import Listening
 from agent.types import Modality, Source
 
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     parser = cli.parser(VERBS, default="run", description=__doc__, config=ROOT / "config.toml")
     args = parser.parse_args(argv)
-    cli.log_to(out if out.is_terminal else None, args.log_level)
+    log_to(out if out.is_terminal else None, args.log_level)
     try:
         config = load(args.config, [*args.set, *args.set_after])
         code: int = args.verb(config, args)
@@ -75,7 +73,7 @@ def run(config: Config, args: argparse.Namespace) -> int:
     if not config.sensors:
         print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
         return WRONG
-    asyncio.run(_until_signal(_live(config, config.sensors, args=args, title=f"attune {config.agent.node}")))
+    asyncio.run(until_signal(_live(config, config.sensors, args=args, title=f"attune {config.agent.node}")))
     return DONE
 
 
@@ -85,13 +83,14 @@ def demo(config: Config, args: argparse.Namespace) -> int:
     tables: dict[str, SensorTable] = {"demo": recorded}
     texts = {} if args.once else {name: t for name, t in config.sensors.items() if t.kind == "text"}
     renamed = {f"your-{name}": table for name, table in texts.items()}  # the session has a source "text" of its own
-    asyncio.run(_until_signal(_live(config, {**tables, **renamed}, args=args, title="attune demo")))
+    asyncio.run(until_signal(_live(config, {**tables, **renamed}, args=args, title="attune demo")))
     return DONE
 
 
 async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argparse.Namespace, title: str) -> None:
     from agent.assembly import Agent
     from agent.screen import Screen
+    from sensors.text import hand_out
 
     clock, wall = RealClock(), WallClock(tolerance_ns=MS)
     wall.read()
@@ -107,7 +106,7 @@ async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argp
             clock=clock,
             wall=wall,
             sinks=[screen],
-            on_text=_hand_out(sensors),
+            on_text=hand_out(sensors),
         )
         agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
         _say_where(config)
@@ -138,7 +137,7 @@ def send(config: Config, args: argparse.Namespace) -> int:
     if config.mqtt.broker.startswith("embedded"):
         print("send: name the broker of the agent that listens with --to mqtt://HOST[:PORT]", file=sys.stderr)
         return WRONG
-    asyncio.run(_until_signal(_send(config, tables, args=args)))
+    asyncio.run(until_signal(_send(config, tables, args=args)))
     return DONE
 
 
@@ -174,30 +173,6 @@ def _open_encoders(config: Config, sources: Iterable[Source]) -> tuple[dict[Moda
     return open_encoders(config, ModelStore(config.models.cache), {source.modality for source in sources})
 
 
-def _hand_out(sensors: Sequence[Sensor]) -> Callable[[bytes, int], None] | None:
-    """What puts a text that comes over MQTT into every inbox; None where there is none."""
-    from sensors.text import TextInbox
-
-    inboxes = [sensor for sensor in sensors if isinstance(sensor, TextInbox)]
-
-    def hand_out(payload: bytes, arrival_ns: int) -> None:
-        for inbox in inboxes:
-            inbox.put(payload, arrival_ns)
-
-    return hand_out if inboxes else None
-
-
-async def _until_signal(job: Coroutine[None, None, None]) -> None:
-    """Run the job to its end, or until SIGTERM or SIGINT; either way it cleans up before this returns."""
-    task = asyncio.ensure_future(job)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
-
-
 def _say_where(config: Config) -> None:
     from agent.mqtt import Address
 
@@ -222,7 +197,7 @@ def replay(config: Config, args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return WRONG
     try:
-        with _writer(args.out) as write:
+        with writer(args.out) as write:
             for session in sessions:
                 log.info("%s: %d decisions", session.name, asyncio.run(_play(session, config, args=args, write=write)))
     except BrokenPipeError:
@@ -319,31 +294,9 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     return DONE
 
 
-@contextlib.contextmanager
-def _writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """What takes the lines for ``--out``: a file, standard output for ``-``, or nothing."""
-    if path is None:
-        yield len
-    elif path == Path("-"):
-        yield sys.stdout.buffer.write
-        sys.stdout.buffer.flush()
-    else:
-        with path.open("wb") as stream:
-            yield stream.write
-
-
 VERBS = {verb.__name__: verb for verb in (run, demo, send, check, devices, models, replay)} | {"eval": evaluate}
 """What the command line may ask for; the options of each stand in `agent.cli`."""
 
 
-def _leave(code: int) -> int:
-    """Write out what is still buffered here, where a reader that has gone is no error, and not in the interpreter."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(_leave(main()))
+    sys.exit(leave(main()))

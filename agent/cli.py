@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-
-from rich.console import Console
-from rich.logging import RichHandler
 
 from agent.config import Config
 from agent.types import Modality
@@ -150,12 +146,3 @@ def _speed(text: str) -> float | None:
         if 1e-3 <= (factor := float(text)) < math.inf:
             return factor
     raise argparse.ArgumentTypeError(f'must be "max" or a factor from 0.001, such as 1 or 0.5; found {text!r}')
-
-
-def log_to(terminal: Console | None, level: str) -> None:
-    """Log lines above the live table on a terminal; elsewhere plain ones on stderr, for a service manager or a file."""
-    handler: logging.Handler = logging.StreamHandler()
-    layout = "%(asctime)s %(levelname)s %(message)s"
-    if terminal:
-        handler, layout = RichHandler(console=terminal, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
-    logging.basicConfig(level=level, format=layout, handlers=[handler])

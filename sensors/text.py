@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 from agent.clock import MS, SECOND, Clock
 from agent.delivery import Delivery, NeverDrop, Reason
 from agent.mailbox import Mailbox
-from agent.seams import SensorError
+from agent.seams import Sensor, SensorError
 from agent.types import Modality, Sample, Source, Text, Watermark
 from sensors.message import Message, Unreadable, parse
 
@@ -228,3 +228,14 @@ class StdinSensor:
                 self._line.clear()
                 if line:
                     yield line
+
+
+def hand_out(sensors: Sequence[Sensor]) -> Callable[[bytes, int], None] | None:
+    """What puts a text that comes over MQTT into every inbox; None where there is none."""
+    inboxes = [sensor for sensor in sensors if isinstance(sensor, TextInbox)]
+
+    def put(payload: bytes, arrival_ns: int) -> None:
+        for inbox in inboxes:
+            inbox.put(payload, arrival_ns)
+
+    return put if inboxes else None

@@ -1,0 +1,57 @@
+"""What every verb asks of the process that it runs in: signals, standard output, logging."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+
+async def until_signal(job: Coroutine[None, None, None]) -> None:
+    """Run the job to its end, or until SIGTERM or SIGINT; either way it cleans up before this returns."""
+    task = asyncio.ensure_future(job)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+@contextmanager
+def writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
+    """What takes the lines for ``--out``: a file, standard output for ``-``, or nothing."""
+    if path is None:
+        yield len
+    elif path == Path("-"):
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+    else:
+        with path.open("wb") as stream:
+            yield stream.write
+
+
+def log_to(terminal: Console | None, level: str) -> None:
+    """Log lines above the live table on a terminal; elsewhere plain ones on stderr, for a service manager or a file."""
+    handler: logging.Handler = logging.StreamHandler()
+    layout = "%(asctime)s %(levelname)s %(message)s"
+    if terminal:
+        handler, layout = RichHandler(console=terminal, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
+    logging.basicConfig(level=level, format=layout, handlers=[handler])
+
+
+def leave(code: int) -> int:
+    """Write out what is still buffered here, where a reader that has gone is no error, and not in the interpreter."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
