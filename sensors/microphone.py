@@ -221,12 +221,12 @@ class Timeline:
 
         Only of a block that is not late: whether a claim counts the lateness of its callback nobody knows.
         """
+        believed = self._guard.believes(block.delay_ns, age_ns=block.arrival_ns - begin_ns - block.started_ns)
         moved_ns = self._line.observe(begin_ns, block.arrival_ns)
         if moved_ns is not None:
-            self._guard.forget()
+            self._guard.move(moved_ns)
             if abs(moved_ns) > AudioClockFit.JUMP_NS:
                 self._drops["jump"] += 1
                 log.warning("%s: the sound's time jumped by %.0f ms; following", self._name, moved_ns / MS)
-        age_ns = self._line.at(begin_ns) - begin_ns - block.started_ns
-        if self._guard.believes(block.delay_ns, age_ns=age_ns) and block.arrival_ns <= self._line.at(begin_ns):
+        if believed and block.arrival_ns <= self._line.at(begin_ns):
             self._guard.add(max(block.delay_ns, length_ns))

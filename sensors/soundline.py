@@ -28,23 +28,22 @@ class AudioClockFit:
     JUMP_AFTER = 5
     """…and this many in a row are a jump of the stream: one late callback must not move the time line."""
     SHIFT_NS = 5 * MS
-    """As many that are earlier than the line by more than this, which none can be, are one too. And if not one arrival
-    of `SHIFT_AFTER_NS` was less than this after it, the line is another: more sound is held back than before, or some
-    was lost and nobody said so."""
-    SHIFT_AFTER_NS = SECOND
+    """As many that are earlier than the line by more than this, which none can be, are one too…"""
+    SHIFT_AFTER = 50
+    """…and so are this many in a row that are later by more: more sound is held back than before, or some was lost and
+    nobody said so."""
 
     def __init__(self) -> None:
         self.restarts = 0
         """How often the fit started again."""
         self._edge: tuple[int, int] | None = None
-        self._recent: deque[tuple[int, int]] = deque()
+        self._recent: deque[tuple[int, int]] = deque(maxlen=self.SHIFT_AFTER)
         self._clear()
 
     def _clear(self) -> None:
         self._base_ns: int | None = None
         self._at_ns = 0
-        self._outliers = 0
-        self._prompt_ns = 0
+        self._outliers = self._late = 0
         # Sums over (x, d), each weighted by its age: x in s, 0 at the newest measurement; d in ns, 0 at the first.
         self._w = self._x = self._d = self._xx = self._xd = 0.0
         self._drift = self._now_d = 0.0
@@ -68,17 +67,15 @@ class AudioClockFit:
         returns how much later the line is now, in ns.
         """
         self._recent.append((stream_ns, t_ns))
-        while self._recent[0][0] <= stream_ns - self.SHIFT_AFTER_NS:
-            self._recent.popleft()
         if self._base_ns is not None:
             expected_ns = self.at(stream_ns)
             late_ns = t_ns - expected_ns
             self._outliers = self._outliers + 1 if not -self.SHIFT_NS <= late_ns <= self.JUMP_NS else 0
-            if late_ns < self.SHIFT_NS:
-                self._prompt_ns = stream_ns
-            shifted = stream_ns - self._prompt_ns > self.SHIFT_AFTER_NS and len(self._recent) >= self.JUMP_AFTER
-            if self._outliers >= self.JUMP_AFTER or shifted:
-                self._begin_with(list(self._recent)[-self._outliers :])  # all of them when none is an outlier
+            self._late = self._late + 1 if late_ns > self.SHIFT_NS else 0
+            if self._outliers >= self.JUMP_AFTER or self._late >= self.SHIFT_AFTER:
+                # Of those that were merely late, the first may have been so for another reason.
+                shown = self._outliers if self._outliers >= self.JUMP_AFTER else self.SHIFT_AFTER // 2
+                self._begin_with(list(self._recent)[-shown:])
                 return self.at(stream_ns) - expected_ns
             if abs(late_ns) > self.JUMP_NS:
                 return None
@@ -93,7 +90,7 @@ class AudioClockFit:
 
     def _add(self, stream_ns: int, t_ns: int) -> None:
         if self._base_ns is None:
-            self._base_ns, self._at_ns, self._prompt_ns = t_ns - stream_ns, stream_ns, stream_ns
+            self._base_ns, self._at_ns = t_ns - stream_ns, stream_ns
             weight = self.LATE
         else:
             weight = self.LATE if t_ns > self.at(stream_ns) else 1.0
@@ -179,7 +176,7 @@ class DelayGuard:
         return round(self._mean_ns) if self._count else None
 
     def believes(self, delay_ns: int, *, age_ns: int | None = None) -> bool:
-        """Hear a claim, and judge; of a stream that was started `age_ns` before this sound came, if that is known."""
+        """Hear a claim, and judge it; of a stream that was started `age_ns` before this sound came, where known."""
         self._agreeing.append(delay_ns)
         most_ns = max(self._agreeing)
         agree = most_ns - min(self._agreeing) <= self.SPREAD_NS
@@ -196,6 +193,11 @@ class DelayGuard:
         self._count = min(self._count + 1, self.REMEMBER)
         self._mean_ns += (delay_ns - self._mean_ns) / self._count
 
-    def forget(self) -> None:
-        """Begin the mean again: the stream is another."""
-        self._count = 0
+    def move(self, by_ns: int) -> None:
+        """The line of arrivals is `by_ns` later than it was.
+
+        Where more sound is held back than before, the newest claims are longer by as much; where some was lost, not.
+        """
+        newest_ns = sum(self._agreeing) / len(self._agreeing)
+        if abs(newest_ns - self._mean_ns - by_ns) < abs(newest_ns - self._mean_ns):
+            self._mean_ns += by_ns

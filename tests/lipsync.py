@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from agent.seams import Sensor
 from agent.types import AUDIO_RATE_HZ, Audio, Frame, Sample
 from sensors.camera import CameraSensor
 from sensors.microphone import MicrophoneSensor
-from tests.player import EVERY_S, RATE_HZ, Player
+from tests.player import EVERY_S, FPS, RATE_HZ, Player
 from tests.pulse import Pulse
 
 EVERY_NS = EVERY_S * SECOND
@@ -64,20 +63,26 @@ class Heard:
     """What came of one playing."""
 
     begin_ns: int
-    flashes: dict[str, list[int]]
-    """Stamps by camera."""
-    beeps: list[int]
+    stamps: dict[str, list[int]]
+    """Of the flashes, by camera (``jpeg``, ``ts``), and of the beeps (``sound``)."""
     late_ns: dict[str, list[int]]
     """How late the player handed over each frame and block, by stream."""
 
-    def errors(self, stamps: Iterable[int]) -> dict[int, int]:
-        """By event: its stamp less the instant at which it happened, in ns."""
-        events = ((stamp, round((stamp - self.begin_ns) / EVERY_NS)) for stamp in stamps)
-        return {event: stamp - self.begin_ns - event * EVERY_NS for stamp, event in events}
+    def errors(self, stream: str) -> dict[int, int]:
+        """By event: its stamp less the instant at which it happened, in ns.
+
+        Sound and frames with a PTS happen when they are due; a frame without, when the player sent it.
+        """
+        found = {}
+        for stamp in self.stamps[stream]:
+            event = round((stamp - self.begin_ns) / EVERY_NS)
+            late_ns = self.late_ns["jpeg"][event * EVERY_S * FPS] if stream == "jpeg" else 0
+            found[event] = stamp - self.begin_ns - event * EVERY_NS - late_ns
+        return found
 
     def offsets(self, camera: str) -> dict[int, int]:
-        """By event: the stamp of the flash less that of the beep, in ns; of events with both."""
-        flashes, beeps = self.errors(self.flashes[camera]), self.errors(self.beeps)
+        """By event: how much later than the beep the flash seems to be, in ns; of events with both."""
+        flashes, beeps = self.errors(camera), self.errors("sound")
         return {event: flashes[event] - beeps[event] for event in flashes if event in beeps}
 
 
@@ -88,15 +93,15 @@ async def play(pulse: Pulse, file: Path, *, seconds: float) -> Heard:
     try:
         # The file's last events are left out: the streams end there.
         end_ns = player.begin_ns + round((seconds - EVERY_S / 2) * SECOND)
-        listening, watching = Listening(), {"jpeg": Watching(), "ts": Watching()}
+        senses: dict[str, Watching | Listening] = {"jpeg": Watching(), "ts": Watching(), "sound": Listening()}
         async with asyncio.TaskGroup() as work:
-            work.create_task(_read(MicrophoneSensor("microphone"), listening, end_ns))
-            work.create_task(_read(CameraSensor("jpeg", device=player.jpeg_url), watching["jpeg"], end_ns))
-            work.create_task(_read(CameraSensor("ts", device=player.ts_url), watching["ts"], end_ns))
+            work.create_task(_read(CameraSensor("jpeg", device=player.jpeg_url), senses["jpeg"], end_ns))
+            work.create_task(_read(CameraSensor("ts", device=player.ts_url), senses["ts"], end_ns))
+            work.create_task(_read(MicrophoneSensor("microphone"), senses["sound"], end_ns))
         late_ns = await asyncio.to_thread(player.finish)
     finally:
         player.close()
-    return Heard(player.begin_ns, {name: eyes.onsets for name, eyes in watching.items()}, listening.onsets, late_ns)
+    return Heard(player.begin_ns, {name: sense.onsets for name, sense in senses.items()}, late_ns)
 
 
 async def _read(sensor: Sensor, sense: Watching | Listening, end_ns: int) -> None:

@@ -99,8 +99,6 @@ def test_the_fit_wants_an_arrival_first() -> None:
 def judged(claims_ms: Sequence[float], age_ms: int | None = None) -> list[bool]:
     guard, age_ns = DelayGuard(), None if age_ms is None else age_ms * MS
     return [guard.believes(round(claim * MS), age_ns=age_ns) for claim in claims_ms]
-        guard.believes(round(claim * MS), age_ns=None if age_ms is None else round(age_ms * MS)) for claim in claims_ms
-    ]
 
 
 def test_a_steady_delay_is_believed_once_it_was_told_often_enough() -> None:
@@ -135,6 +133,16 @@ def test_the_delay_is_the_mean_of_what_wanders_and_begins_anew_when_it_is_anothe
     delays.append(guard.delay_ns)
     guard.add(80 * MS)
     delays.append(guard.delay_ns)
-    guard.forget()
     assert delays == [None, pytest.approx(30 * MS, abs=MS), 80 * MS]
-    assert guard.delay_ns is None
+
+
+@pytest.mark.parametrize(("claims_ms", "delay_ms"), [(41, 40), (32, 30)])
+def test_when_the_line_moves_the_claims_say_whether_the_delay_did(claims_ms: int, delay_ms: int) -> None:
+    guard = DelayGuard()
+    for _ in range(500):
+        guard.believes(30 * MS)
+        guard.add(30 * MS)
+    for _ in range(50):
+        guard.believes(claims_ms * MS)
+    guard.move(10 * MS)
+    assert guard.delay_ns == delay_ms * MS
