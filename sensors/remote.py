@@ -211,8 +211,9 @@ class RemoteSensor:
         return Text(decode_text(packet.payload), lang=packet.lang)
 
     def _why_quiet(self, drops: Counter[str]) -> str:
+        drops["unsynchronised"] += len(self._waiting)
         stall = f"{self._settings.stall / SECOND:g} s"
-        if not drops:
+        if not +drops:
             return (
                 f"{self.name}: nothing came on {self._topic} for {stall}; does a host send there"
                 " (`launch.py send`), and to this broker?"
