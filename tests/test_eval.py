@@ -289,7 +289,7 @@ def voice() -> VoiceEncoder:
 
 
 def test_recordings_know_nothing_of_one_another_unless_one_speaker_made_them(
-    voice: VoiceEncoder, tmp_path: Path
+    voice: VoiceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft, loud = say("This is a long day."), say("What are you doing here? Get out!", pitch=90)
     names = {"soft.wav": soft, "loud.wav": loud}
@@ -297,14 +297,21 @@ def test_recordings_know_nothing_of_one_another_unless_one_speaker_made_them(
     for name, pcm in names.items():
         soundfile.write(folder / name, pcm, AUDIO_RATE_HZ)
     data = read(folder, Modality.AUDIO, labels=LABELS)
+    forgotten: list[str] = []
+
+    def forget(source: str) -> None:
+        forgotten.append(source)
+        VoiceEncoder.forget(voice, source)
+
+    monkeypatch.setattr(voice, "forget", forget)
     first, other, again = answers(voice, data, span_ns=3 * SECOND, hop_ns=SECOND // 2)
+    assert len(set(forgotten)) == 3, "nothing is kept of recordings that are over"
     assert first.probs is not None
     assert again.probs is not None
     assert other.probs is not None
     np.testing.assert_array_equal(first.probs.argmax(), again.probs.argmax())
     assert np.abs(first.probs - again.probs).max() < 0.02, "only the noise of the room differs"
     assert np.abs(first.probs - other.probs).max() > 0.02
-    assert voice._listeners == {}, "nothing is kept of recordings that are over"
 
 
 def test_one_speakers_recordings_share_a_stream_but_no_window(voice: VoiceEncoder, tmp_path: Path) -> None:
