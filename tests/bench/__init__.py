@@ -1,1 +1,1 @@
-"""Figures, not tests: ``make bench`` or ``python -m tests.bench [window|pipeline|process|encoders]``."""
+"""Figures, not tests: ``make bench`` or ``python -m tests.bench [window|align|pipeline|process|encoders|lipsync]``."""
