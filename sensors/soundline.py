@@ -48,11 +48,6 @@ class AudioClockFit:
         self._w = self._x = self._d = self._xx = self._xd = 0.0
         self._drift = self._now_d = 0.0
 
-    @property
-    def ready(self) -> bool:
-        """Whether there was an arrival."""
-        return self._base_ns is not None
-
     def restart(self) -> None:
         """Begin again with the next arrival: what was measured so far no longer holds, and sound was lost."""
         self.restarts += 1

@@ -49,6 +49,8 @@ class PtsMap:
     """
 
     DISTRUST_AFTER = 3
+    SAME_AFTER = 5
+    """One PTS may come twice; one that comes again as often as this is none, and arrival is all there is at once."""
     FORGIVE_NS = 600 * SECOND
     """A network may stall for long now and then; PTS that are invented lag again and again."""
     OPENING_NS = 2 * SECOND
@@ -67,7 +69,8 @@ class PtsMap:
         self._newest: deque[int] = deque(maxlen=held + 1)
         self._last: tuple[int, int] | None = None
         self._wrapped_ns = 0
-        self._begun_ns = 0
+        self._begun_ns: int | None = None
+        self._same = 0
         self._lagged = 0
         self._lagged_ns = 0
         self.opening = True
@@ -85,6 +88,10 @@ class PtsMap:
         if not self.trusted:
             return arrival_ns
         pts_ns = self._unwrapped(pts_ns)
+        self._same = self._same + 1 if self._last is not None and pts_ns == self._last[0] else 0
+        if self._same == self.SAME_AFTER:
+            self._lagged, self.opening = self.DISTRUST_AFTER, False
+            return arrival_ns
         self._open(pts_ns, arrival_ns)
         self._last = pts_ns, arrival_ns
         offset_ns = arrival_ns - pts_ns
@@ -113,10 +120,10 @@ class PtsMap:
         return pts_ns
 
     def _open(self, pts_ns: int, arrival_ns: int) -> None:
-        if self._last is None:
-            self.opening, self._begun_ns = True, arrival_ns
+        if self._begun_ns is None:
+            self._begun_ns = arrival_ns
         elif self.opening:
-            waited = 2 * (arrival_ns - self._last[1]) < pts_ns - self._last[0]
+            waited = self._last is None or 2 * (arrival_ns - self._last[1]) < pts_ns - self._last[0]
             self.opening = waited and arrival_ns - self._begun_ns < self.OPENING_NS
 
     def _lag(self, arrival_ns: int) -> None:

@@ -111,6 +111,23 @@ def test_frames_with_the_same_pts_have_the_same_stamp() -> None:
     assert [pts_map.stamp(400 * MS, 400 * MS + late) for late in (0, 1, 50 * MS)] == [400 * MS] * 3
 
 
+def test_pts_that_stand_still_are_not_trusted() -> None:
+    pts_map = PtsMap()
+    stamps = [pts_map.stamp(0, n * 40 * MS) for n in range(20)]
+    assert not pts_map.trusted
+    assert stamps[PtsMap.SAME_AFTER :] == [n * 40 * MS for n in range(PtsMap.SAME_AFTER, 20)]
+
+
+def test_a_stream_whose_pts_fall_again_and_again_is_still_live() -> None:
+    pts_map = PtsMap()
+    opening = []
+    for n in range(100):
+        assert pts_map.stamp(-n * 40 * MS, n * 40 * MS) == n * 40 * MS
+        opening.append(pts_map.opening)
+    assert opening.index(False) * 40 * MS <= PtsMap.OPENING_NS
+    assert not any(opening[opening.index(False) :])
+
+
 def test_a_network_that_stalls_now_and_then_does_not_cost_the_trust() -> None:
     """Once in half an hour what is on its way comes two seconds later from then on."""
     pts_map, late = PtsMap(), 0
