@@ -91,6 +91,7 @@ def _send(verb: argparse.ArgumentParser) -> None:
         "--to",
         action="append",
         dest="set_after",
+        default=argparse.SUPPRESS,
         type="mqtt.broker={}".format,
         metavar="BROKER",
         help="its broker, as mqtt://HOST[:PORT]; short for --set mqtt.broker=BROKER",

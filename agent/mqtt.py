@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -88,6 +89,8 @@ def connection(
         keepalive=20,
         timeout=5,
         tls_context=ssl.create_default_context(cafile=settings.ca_file) if address.tls else None,
+        # Else a small message waits until the one before it is acknowledged: 40 ms, as acknowledgements are delayed.
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
 
 
