@@ -109,19 +109,21 @@ class OffsetFilter:
 
     def at(self, local_ns: int) -> OffsetEstimate:
         """The offset at an instant of ours; before the first probe a `LookupError`."""
-        if self._at_ns is None:
-            raise LookupError("the remote clock has not been probed yet")
-        lo, hi = self._carry(self._lo, self._hi, local_ns - self._at_ns)
-        offset_ns = self._base_ns + round((lo + hi) / 2)
-        rtt_ns = min(slot.rtt_ns for slot in self._slots)
-        return OffsetEstimate(offset_ns, math.ceil((hi - lo) / 2) + 1, rtt_ns, local_ns)
+        offset_ns, uncertainty_ns = self._at(local_ns)
+        return OffsetEstimate(offset_ns, uncertainty_ns, min(slot.rtt_ns for slot in self._slots), local_ns)
 
     def local_ns(self, remote_ns: int) -> tuple[int, int]:
         """Our instant of one of theirs, and its uncertainty; before the first probe a `LookupError`."""
-        near_ns = remote_ns - self._base_ns
-        near_ns = remote_ns - self.at(near_ns).offset_ns
-        estimate = self.at(near_ns)
-        return remote_ns - estimate.offset_ns, estimate.uncertainty_ns
+        near_ns = remote_ns - self._at(remote_ns - self._base_ns)[0]
+        offset_ns, uncertainty_ns = self._at(near_ns)
+        return remote_ns - offset_ns, uncertainty_ns
+
+    def _at(self, local_ns: int) -> tuple[int, int]:
+        """Offset and uncertainty."""
+        if self._at_ns is None:
+            raise LookupError("the remote clock has not been probed yet")
+        lo, hi = self._carry(self._lo, self._hi, local_ns - self._at_ns)
+        return self._base_ns + round((lo + hi) / 2), math.ceil((hi - lo) / 2) + 1
 
     def _carry(self, lo: float, hi: float, by_ns: int) -> tuple[float, float]:
         """The bounds of the offset so much later (or earlier), as the drift allows."""
