@@ -1,237 +1,167 @@
-"""Train the heads of the voice encoder: ``python -m engines.training voice --data DIR [--cache DIR]``.
+"""Train the head of the voice encoder: ``python -m engines.training voice --data DIR [--cache DIR] [--report DIR]``.
 
-DIR holds speech and a ``labels.csv`` with the columns file, label, speaker and gender, such as nEMO (Christop 2024,
-arXiv 2404.06292; CC BY-NC-SA 4.0, so what is trained on it is not for commercial use). Features come from the
-run-time's own code. Printed are figures for speakers that were left out, one after the other, and for `HELD_OUT`.
+DIR holds speech and a ``labels.csv`` with the columns file and label, better also speaker, and perhaps split; such as
+nEMO (Christop 2024, arXiv 2404.06292; CC BY-NC-SA 4.0, so what is trained on it is not for commercial use). Features
+come from the run-time's own code.
 
-The heads that are written never saw `HELD_OUT`: what is said about fusion is measured on these speakers.
+Measured are speakers that were left out, one after the other: what each says comes in a random order as one stream, and
+each utterance is read by what came before alone. The head that is written never saw `HELD_OUT`, on whom fusion is
+measured, nor, where the table has a column split, what is in another split than ``train``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import soundfile
-import soxr
-from sklearn.metrics import roc_auc_score
 
-from agent.types import AUDIO_RATE_HZ, F32, F64, Audio, Sample
-from engines import Engine, open_engine
-from engines.head import Head
-from engines.models import ModelStore, sha256_of
-from engines.training.linear import fit_plain, fit_temperature, report
-from engines.vad import Listener
-from engines.voice import HIGH, features, find_speech
+from agent.types import F64
+from engines.evaluation.metrics import Ints, auc, report
+from engines.speaker import SpeakerHead
+from engines.training.sheet import draw
+from engines.training.speakers import AROUSED, Corpus, fit, stream
+from engines.training.utterances import IN_PART, PLAIN, gather, read_rows
 
 HELD_OUT = ("EB0", "KS0")
 """A woman and a man, the first of each in the alphabet, who are kept for measuring fusion."""
-AROUSED = frozenset({"happy", "angry", "fearful", "surprised"})
-"""Labels of high arousal; the others are low (Russell 1980, "A circumplex model of affect")."""
-LOW = "low"
-SEED = 0
-"""Of how utterances are varied."""
-
-
-C = 0.003
-"""Inverse strength of the L2 penalty: of 0.001, 0.003, 0.01 and 0.03 the best for both heads, by likelihood and mean
-recall of each speaker but `HELD_OUT` in turn."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Features:
-    """Of all utterances in which speech was found, in each way of presenting them."""
-
-    x: F32
-    """(N, D)."""
-    item: npt.NDArray[np.intp]
-    """(N,), line of labels.csv, from 0."""
-    way: npt.NDArray[np.str_]
-    """(N,), a key of `WAYS`."""
+ORDERS = 3
+"""In so many random orders each speaker is heard."""
+PLACES = (0, 5, 10, 30, 100)
+"""Figures are given for utterances before which at least so many were heard, and less than the next of these."""
+ALIKE = 25
+"""Utterances of one label in a session that has no other; the first five do not count."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train, measure, print, write; 0."""
+    """Train, measure, print, write; 0, or 2 where the data cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m engines.training voice", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv")
-    parser.add_argument("--cache", type=Path, help="folder in which features are kept between runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "weights")
+    parser.add_argument("--cache", type=Path, default=Path("voice-cache"), help="where features are kept between runs")
+    parser.add_argument("--report", type=Path, help="folder for voice.json and voice.png (the latter with matplotlib)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent.parent / "weights", help="where voice.npz goes"
+    )
     args = parser.parse_args(argv)
-    with (args.data / "labels.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    found = gather(args.data, [row["file"] for row in rows], args.cache)
-    print(f"{len(rows)} utterances, speech in {len(np.unique(found.item[found.way == PLAIN]))}")
-    names = np.array([row["label"] for row in rows])[found.item]
-    speakers = np.array([row["speaker"] for row in rows])[found.item]
-    arousal = np.where(np.isin(names, list(AROUSED)), HIGH, LOW)
-    for file, classes in (("voice.npz", names), ("voice-arousal.npz", arousal)):
-        train(file, found, classes=classes, speakers=speakers).save(args.out / file)
+    try:
+        rows = read_rows(args.data)
+    except (OSError, ValueError) as error:
+        print(f"training: {error}")
+        return 2
+    found = gather(args.data, [row.file for row in rows], args.cache)
+    labels = sorted({row.label for row in rows})
+    y = np.array([labels.index(row.label) for row in rows])[found.item]
+    speakers = np.array([row.speaker for row in rows])[found.item]
+    kept = np.array([row.speaker not in HELD_OUT and row.split == "train" for row in rows])[found.item]
+    corpus = Corpus.of(found, y, speakers, labels)
+    figures, truth, probs, history = measure(corpus)
+    training = sorted(set(speakers[kept].tolist()))
+    head = fit(corpus, training)
+    args.out.mkdir(parents=True, exist_ok=True)
+    head.save(args.out / "voice.npz")
+    figures["trained on"] = training
+    apart = sorted(set(speakers.tolist()) - set(training))
+    if apart:
+        heard = [hear(corpus, head, speaker, PLAIN) for speaker in apart]
+        figures["held out"] = {"speakers": apart, **facts(corpus, *map(np.concatenate, zip(*heard, strict=True)))}
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if args.report:
+        args.report.mkdir(parents=True, exist_ok=True)
+        (args.report / "voice.json").write_text(text + "\n", encoding="utf-8")
+        title = "voice, each speaker left out, streamed"
+        try:
+            draw(args.report / "voice.png", truth, probs, labels=labels, title=title, history=history)
+        except ModuleNotFoundError as error:
+            print(f"training: no picture is drawn: {error}; it wants the extra train: pip install 'attune[train]'")
     return 0
 
 
-def train(file: str, found: Features, *, classes: npt.NDArray[np.str_], speakers: npt.NDArray[np.str_]) -> Head:
-    """Measure with each speaker left out; then fit to all but `HELD_OUT`, and measure on these."""
-    labels = sorted(set(classes.tolist()))
-    y = np.array([labels.index(name) for name in classes])
-    plain, kept = found.way == PLAIN, ~np.isin(speakers, HELD_OUT)
-    everything = _Examples(found.x, y, speakers)
-    logits = everything.unseen_logits(labels)
-    temperature = fit_temperature(logits[plain], y[plain])
-    for way in WAYS:
-        these = found.way == way
-        show(f"{file}, each speaker left out, {way}", y[these], softmax(logits[these] / temperature), labels=labels)
-    few = everything.of(kept)
-    temperature = fit_temperature(few.unseen_logits(labels)[plain[kept]], y[kept & plain])
-    head = replace(few.fit(labels), temperature=temperature)
-    these = ~kept & plain
-    show(f"{file}, {' and '.join(HELD_OUT)} left out", y[these], head.posterior(found.x[these]), labels=labels)
-    return head
+def measure(corpus: Corpus) -> tuple[dict[str, Any], Ints, F64, list[dict[str, float]]]:
+    """With each speaker left out: the figures, labels and posteriors behind them, and recall over what was heard."""
+    names = sorted(set(corpus.speakers.tolist()))
+    heard: dict[str, list[tuple[Ints, F64, Ints]]] = {PLAIN: [], IN_PART: [], "one label": [], "strangers": []}
+    recall = {}
+    for name in names:
+        head = fit(corpus, [other for other in names if other != name])
+        for way in (PLAIN, IN_PART):
+            heard[way].append(hear(corpus, head, name, way))
+        heard["one label"].append(monotone(corpus, head, name))
+        heard["strangers"].append(strange(corpus, head, name))
+        recall[name] = report(*heard[PLAIN][-1][:2]).uar
+    figures: dict[str, Any] = {}
+    for what, parts in heard.items():
+        y, probs, place = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        figures[what] = facts(corpus, y, probs, place)
+        means = [report(part[0], part[1]).uar for part in parts if len(part[0])]
+        if means:
+            figures[what]["uar, mean over speakers"] = round(float(np.mean(means)), 4)
+    figures[PLAIN]["uar by speaker"] = {name: round(value, 3) for name, value in recall.items()}
+    y, probs, place = (np.concatenate([part[i] for part in heard[PLAIN]]) for i in range(3))
+    history = [
+        {"epoch": float(low), "recall by utterances heard before": report(y[these], probs[these]).uar}
+        for low, these in _places(place)
+    ]
+    return figures, y, probs, history
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Examples:
-    """What a head is fitted to."""
-
-    x: F32
-    """(N, D)."""
-    y: npt.NDArray[np.intp]
-    """(N,)."""
-    speakers: npt.NDArray[np.str_]
-    """(N,)."""
-
-    def of(self, which: npt.NDArray[np.bool_]) -> _Examples:
-        return _Examples(self.x[which], self.y[which], self.speakers[which])
-
-    def fit(self, labels: Sequence[str]) -> Head:
-        """A head with a temperature of 1, from the examples as they are and `without_speakers`."""
-        alike = without_speakers(self.x, self.y, self.speakers)
-        return fit_plain(np.concatenate([self.x, alike]), np.tile(self.y, 2), labels=labels, c=C)
-
-    def unseen_logits(self, labels: Sequence[str]) -> F64:
-        """(N, K), of each speaker by a head that was fitted to the others."""
-        logits = np.zeros((len(self.y), len(labels)))
-        for speaker in np.unique(self.speakers):
-            theirs = self.speakers == speaker
-            logits[theirs] = np.log(self.of(~theirs).fit(labels).posterior(self.x[theirs]))
-        return logits
+def hear(corpus: Corpus, head: SpeakerHead, speaker: str, way: str) -> tuple[Ints, F64, Ints]:
+    """Labels (N,), posteriors (N, K) and place in the stream (N,) of all that one says, in several orders."""
+    rows = np.flatnonzero(corpus.rows(speaker, way))
+    z, y = head.place(corpus.found.x[rows]), corpus.y[rows]
+    orders = [np.random.default_rng(seed).permutation(len(rows)) for seed in range(ORDERS)]
+    probs = np.concatenate([stream(head, z[order]) for order in orders])
+    return np.concatenate([y[order] for order in orders]), probs, np.tile(np.arange(len(rows)), ORDERS)
 
 
-def without_speakers(x: F32, y: npt.NDArray[np.intp], speakers: npt.NDArray[np.str_]) -> F32:
-    """`x` (N, D) as if everybody had the same voice: each speaker's mean, over labels, moved onto the mean of all.
-
-    Trained on beside `x` itself, it keeps a head from leaning on what tells speakers apart.
-    """
-    everybody, of = np.unique(speakers, return_inverse=True)  # (S,), (N,)
-    means = []
-    for s in range(len(everybody)):
-        theirs = of == s
-        means.append(np.mean([x[theirs & (y == k)].mean(axis=0) for k in np.unique(y[theirs])], axis=0))
-    offsets = np.array(means) - np.mean(means, axis=0)  # (S, D)
-    return np.asarray(x - offsets[of], np.float32)
+def monotone(corpus: Corpus, head: SpeakerHead, speaker: str) -> tuple[Ints, F64, Ints]:
+    """The same of sessions in which everything has one label, without their first five utterances."""
+    rows = corpus.rows(speaker, PLAIN)
+    parts = []
+    for label in np.unique(corpus.y[rows]).tolist():
+        x = corpus.found.x[rows & (corpus.y == label)][:ALIKE]
+        n = len(x[5:])
+        parts.append((np.full(n, label, np.intp), stream(head, head.place(x))[5:], np.arange(5, 5 + n)))
+    y, probs, place = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    return y, probs, place
 
 
-def show(what: str, y: npt.NDArray[np.intp], probs: F64, *, labels: Sequence[str]) -> None:
-    """Print how good `probs` (N, K) are."""
+def strange(corpus: Corpus, head: SpeakerHead, speaker: str) -> tuple[Ints, F64, Ints]:
+    """The same with each utterance as the first one that is heard of the voice."""
+    rows = corpus.rows(speaker, PLAIN)
+    probs = np.array([head.posterior(z, head.stranger()) for z in head.place(corpus.found.x[rows])])
+    return corpus.y[rows], probs, np.zeros(len(probs), np.intp)
+
+
+def facts(corpus: Corpus, y: Ints, probs: F64, place: Ints) -> dict[str, Any]:
+    """How good posteriors are, as it stands in the JSON."""
+    if not len(y):
+        return {"n": 0}
     found = report(y, probs)
-    recall = ", ".join(f"{labels[k]} {value:.2f}" for k, value in found.recall.items())
-    print(f"{what}: {found}; recall {recall}")
-    if HIGH in labels:
-        high = labels.index(HIGH)
-        print(f"{what}: AUC {roc_auc_score(y == high, probs[:, high]):.3f}")
+    figures: dict[str, Any] = {
+        name: round(float(getattr(found, name)), 4) for name in ("accuracy", "uar", "macro_f1", "nll", "ece")
+    }
+    figures["n"] = found.n
+    figures["recall"] = {corpus.labels[k]: round(value, 3) for k, value in found.recall.items()}
+    high = aroused(corpus)
+    if 0 < high[y].sum() < len(y):
+        figures["arousal auc"] = round(auc(high[y], probs[:, high].sum(axis=1)), 4)
+    figures["uar by utterances heard before"] = {
+        str(low): round(report(y[these], probs[these]).uar, 3) for low, these in _places(place)
+    }
+    return figures
 
 
-def softmax(logits: F64) -> F64:
-    """Of each row."""
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float64)
+def aroused(corpus: Corpus) -> np.ndarray:
+    """(K,) bool: the labels of high arousal."""
+    return np.isin(corpus.labels, sorted(AROUSED))
 
 
-def gather(data: Path, files: Sequence[str], cache: Path | None) -> Features:
-    """The features of `files` in `data`, from `cache` if it has those of the same models and files.
-
-    The cache does not know of changes in the code that makes features: empty it after one.
-    """
-    store = ModelStore()
-    models = [store.path("voice-activity"), store.path("voice-encoder")]
-    key = hashlib.sha256("".join([*map(sha256_of, models), *WAYS, *files]).encode()).hexdigest()
-    kept = cache / f"voice-{key[:16]}.npz" if cache else None
-    if kept and kept.exists():
-        with np.load(kept, allow_pickle=False) as arrays:
-            return Features(arrays["x"], arrays["item"], arrays["way"])
-    engines = [open_engine(path, "onnxruntime") for path in models]
-    found = list(_extract(data, files, activity=engines[0], embedding=engines[1]))
-    made = Features(
-        np.array([x for _, _, x in found]), np.array([item for item, _, _ in found]), np.array([w for _, w, _ in found])
-    )
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, allow_pickle=False, x=made.x, item=made.item, way=made.way)
-    return made
-
-
-def _extract(
-    data: Path, files: Sequence[str], *, activity: Engine, embedding: Engine
-) -> Iterator[tuple[int, str, F32]]:
-    rng = np.random.default_rng(SEED)
-    for item, file in enumerate(files):
-        pcm, rate = soundfile.read(data / file, dtype="float32", always_2d=True)
-        pcm = soxr.resample(pcm.mean(axis=1), rate, AUDIO_RATE_HZ).astype(np.float32)
-        for way, vary in WAYS.items():
-            sound = vary(pcm, rng)
-            listener = Listener(file, activity, keep_ns=2 * _ns(sound))
-            listener.hear([Sample(file, Audio(sound), 0, _ns(sound), _ns(sound))])
-            speech = find_speech(listener.chunks, since_ns=0)
-            if speech is not None:
-                yield item, way, features(speech.pcm, embedding)
-
-
-def _ns(pcm: F32) -> int:
-    return len(pcm) * 1_000_000_000 // AUDIO_RATE_HZ
-
-
-def _as_it_is(pcm: F32, rng: np.random.Generator) -> F32:
-    return pcm
-
-
-def _part_in_noise(pcm: F32, rng: np.random.Generator) -> F32:
-    """What a window may hold of the utterance, in a room that is not a studio."""
-    return _noisy(_part(pcm, rng), rng)
-
-
-def _another_voice(pcm: F32, rng: np.random.Generator) -> F32:
-    """Played faster or slower: a shorter or longer vocal tract, a higher or lower pitch."""
-    speed = rng.choice([rng.uniform(0.8, 0.94), rng.uniform(1.06, 1.25)])
-    pcm = soxr.resample(pcm, AUDIO_RATE_HZ * speed, AUDIO_RATE_HZ).astype(np.float32)
-    return _noisy(pcm, rng) if rng.random() < 0.5 else pcm
-
-
-def _part(pcm: F32, rng: np.random.Generator) -> F32:
-    n = int(rng.uniform(0.8, 3.0) * AUDIO_RATE_HZ)
-    start = int(rng.integers(max(1, len(pcm) - n)))
-    return pcm[start : start + n]
-
-
-def _noisy(pcm: F32, rng: np.random.Generator) -> F32:
-    """White noise, or rumble, 5 to 30 dB below; and quieter, by up to 14 dB."""
-    noise = rng.normal(size=len(pcm))
-    if rng.random() < 0.5:
-        spectrum = np.fft.rfft(noise)
-        noise = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), len(spectrum) / 100), len(pcm))
-    power = np.mean(np.square(pcm)) * 10 ** (-rng.uniform(5, 30) / 10)
-    noise *= np.sqrt(power / np.mean(np.square(noise)))
-    return np.asarray((pcm + noise) * rng.uniform(0.2, 1), np.float32)
-
-
-PLAIN = "as they are"
-WAYS: Mapping[str, Callable[[F32, np.random.Generator], F32]] = {
-    PLAIN: _as_it_is,
-    "parts in noise": _part_in_noise,
-    "other voices": _another_voice,
-}
-"""How each utterance is presented in training."""
+def _places(place: Ints) -> list[tuple[int, np.ndarray]]:
+    edges = [*PLACES, int(place.max()) + 1 if len(place) else 1]
+    spans = [(low, (place >= low) & (place < high)) for low, high in pairwise(edges)]
+    return [(low, these) for low, these in spans if these.any()]

@@ -1,0 +1,60 @@
+"""What is known of the voice at one microphone, and when speech is read anew.
+
+Windows overlap; a stretch of speech must cost, and count, once. So speech is read when half of what the window holds is
+new, and once more when it is over; and what was read narrows down whose voice it is when it is over, or after
+`WHOLE_S` of it, in proportion to how much of it was new.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agent.types import F64
+from engines.speaker import SpeakerHead
+from engines.speech import Speech
+
+WHOLE_S = 3.0
+"""Speech that counts as one utterance; the heads were trained on such."""
+
+
+class Follower:
+    """Reads speech of one source by what came before; time is that of the speech, so that a replay does the same."""
+
+    def __init__(self, head: SpeakerHead) -> None:
+        self._head = head
+        self._voice = head.stranger()
+        self._voice_ns: int | None = None
+        """When the newest speech that `_voice` knows of ended."""
+        self._z: F64 | None = None
+        """What was read last…"""
+        self._seconds = 0.0
+        """…how much speech that was…"""
+        self._end_ns = -1
+        """…and when it ended."""
+        self._fresh = 0.0
+        """Seconds of speech that were read and are not in `_voice` yet."""
+
+    def wants(self, speech: Speech) -> bool:
+        """Whether it is time to `read` it."""
+        fresh = speech.seconds_after(self._end_ns)
+        return fresh > 0 and (speech.over or fresh >= speech.seconds / 2)
+
+    def read(self, speech: Speech, z: F64) -> F64:
+        """(K,) posterior of speech whose coordinates are z (d,)."""
+        self._fade(speech.end_ns)
+        self._fresh += speech.seconds_after(self._end_ns)
+        self._z, self._seconds, self._end_ns = z, speech.seconds, speech.end_ns
+        return self._head.posterior(z, self._voice)
+
+    def settle(self, speech: Speech) -> None:
+        """To be told after each window with speech in it: get to know the voice by what was read, if it is time."""
+        if self._z is None or not self._fresh or not (speech.over or self._fresh >= WHOLE_S):
+            return
+        share = float(np.clip(self._fresh / self._seconds, 0, 1))
+        self._voice = self._head.learn(self._z, self._voice, share=share)
+        self._fresh = 0.0
+
+    def _fade(self, now_ns: int) -> None:
+        if self._voice_ns is not None:
+            self._voice = self._head.faded(self._voice, (now_ns - self._voice_ns) / 1e9)
+        self._voice_ns = now_ns
