@@ -1,4 +1,7 @@
-"""Prints the figures that the README quotes."""
+"""Prints the figures that the README and docs/performance.md quote.
+
+``python -m tests.bench [NAME…]``; without a name all but those that take minutes.
+"""
 
 import os
 import platform
@@ -14,10 +17,13 @@ BENCHES = {
     "encoders": encoders.main,
     "lipsync": lipsync.main,
 }
+LONG = {"lipsync"}
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(BENCHES)
+    names = sys.argv[1:] or [name for name in BENCHES if name not in LONG]
+    if unknown := set(names) - set(BENCHES):
+        sys.exit(f"no bench is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
     for name in names:
         print(f"\n== {name}")
