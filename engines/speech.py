@@ -19,6 +19,8 @@ PAUSE = 10
 """Chunks (0.32 s): a shorter pause belongs to the speech around it."""
 CLIP = 0.99
 """Samples at this level count as clipped."""
+CLIPPED = 0.1
+"""With this share of clipped samples, half of the quality is left."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,10 +81,9 @@ def noise_db(chunks: Sequence[Chunk]) -> float:
 def quality(voice: F32, floor_db: float) -> float:
     """0..1: how far `voice` (T,) stands out of the noise, times how little it is clipped, times how long it is.
 
-    Full marks from 20 dB above the floor, without a clipped sample, at two seconds; none at 0 dB, or with a
-    twentieth of the samples clipped.
+    Full marks from 20 dB above the floor, without a clipped sample, at two seconds; none at 0 dB.
     """
     snr = np.clip((level_db(voice) - floor_db) / 20, 0.0, 1.0)
-    clean = np.clip(1 - 20 * np.mean(np.abs(voice) >= CLIP), 0.0, 1.0)
+    clean = CLIPPED / (CLIPPED + np.mean(np.abs(voice) >= CLIP))
     length = min(1.0, float(np.sqrt(len(voice) / (2 * AUDIO_RATE_HZ))))
     return float(snr * clean * length)

@@ -167,7 +167,9 @@ def test_quality_falls_with_noise_clipping_and_shortness() -> None:
     clean = quality(words, -60.0)
     assert clean > 0.95
     assert clean > quality(words, -28.0) > quality(words, -22.0) > quality(words, 0.0) == 0
-    assert quality(np.clip(20 * words, -1, 1), -60.0) < 0.1
+    clipped = [quality(np.clip(gain * words, -1, 1), -60.0) for gain in (1, 5, 20, 100)]
+    assert clipped == sorted(clipped, reverse=True)
+    assert clipped[3] < 0.3 * clean
     assert quality(words[: AUDIO_RATE_HZ // 2], -60.0) == pytest.approx(clean / 2, abs=0.05)
 
 
