@@ -7,20 +7,56 @@ new, and once more when it is over; and what was read narrows down whose voice i
 
 from __future__ import annotations
 
+from typing import Any, Generic, Protocol, TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
 from agent.types import F64
-from engines.speaker import SpeakerHead
 from engines.speech import Speech
 
 WHOLE_S = 3.0
 """Speech that counts as one utterance; the heads were trained on such."""
 
 
-class Follower:
+V = TypeVar("V")
+"""What is known of a voice."""
+
+
+class VoiceHead(Protocol[V]):
+    """Features and what is known of the voice -> posterior, and what is known then."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """K names."""
+
+    @property
+    def prior(self) -> F64:
+        """(K,), class prior under which the posterior holds."""
+
+    def stranger(self) -> V:
+        """A voice of which nothing is known."""
+
+    def place(self, x: npt.NDArray[Any]) -> F64:
+        """(N, D) features to (N, d) coordinates."""
+
+    def posterior(self, z: F64, voice: V) -> F64:
+        """(K,) probabilities of the labels of z (d,), said by this voice."""
+
+    def learn(self, z: F64, voice: V, *, share: float = 1.0) -> V:
+        """What is known once it has said z (d,), which counts as so much of an utterance, 0..1."""
+
+    def faded(self, voice: V, seconds: float) -> V:
+        """What is left of it after that long."""
+
+    def arousal(self, posterior: F64) -> float | None:
+        """0..1, where the head can tell."""
+
+
+class Follower(Generic[V]):
     """Reads speech of one source by what came before; time is that of the speech, so that a replay does the same."""
 
-    def __init__(self, head: SpeakerHead) -> None:
+    def __init__(self, head: VoiceHead[V]) -> None:
         self._head = head
         self._voice = head.stranger()
         self._voice_ns: int | None = None

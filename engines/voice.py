@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from agent.types import F32, Evidence, Modality, Reading, Sample, Utterance
 from engines import Backend, Engine, open_engine
-from engines.follower import Follower
+from engines.arousal import ProsodicHead
+from engines.follower import Follower, VoiceHead
 from engines.head import Projection
 from engines.mel import log_mel
 from engines.models import ModelStore
@@ -37,15 +39,17 @@ class VoiceEncoder:
 
     modality = Modality.AUDIO
 
-    def __init__(self, *, activity: Engine, embedding: Engine, head: SpeakerHead, projection: Projection) -> None:
-        """`projection` is from the head's labels to the agent's."""
+    def __init__(
+        self, *, activity: Engine, embedding: Engine | None, head: VoiceHead[Any], projection: Projection
+    ) -> None:
+        """`projection` is from the head's labels to the agent's; without an embedding the head gets prosody alone."""
         self._activity = activity
         self._embedding = embedding
         self._head = head
         self._projection = projection
         self._prior = projection.prior(head.prior)
         self._listeners: dict[str, Listener] = {}
-        self._followers: dict[str, Follower] = {}
+        self._followers: dict[str, Follower[Any]] = {}
         self._newest: dict[str, Evidence] = {}
         """By source, the last evidence."""
 
@@ -71,6 +75,15 @@ class VoiceEncoder:
             projection=Projection(head.labels, labels, mapping),
         )
 
+    @classmethod
+    def open_untrained(
+        cls, store: ModelStore, *, labels: Sequence[str], mapping: Mapping[str, str] | None = None
+    ) -> VoiceEncoder:
+        """With arousal from prosody for a head: no weights that were trained on speech somebody keeps rights in."""
+        head = ProsodicHead()
+        activity = open_engine(store.path("voice-activity"), "onnxruntime")
+        return cls(activity=activity, embedding=None, head=head, projection=Projection(head.labels, labels, mapping))
+
     def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
         utterances: list[Utterance] = []
         found: dict[str, Speech] = {}
@@ -95,7 +108,8 @@ class VoiceEncoder:
 
     def close(self) -> None:
         self._activity.close()
-        self._embedding.close()
+        if self._embedding is not None:
+            self._embedding.close()
 
     def _hear(self, source: str, blocks: Sequence[Sample]) -> list[Utterance]:
         listener = self._listeners.get(source)
@@ -123,18 +137,20 @@ class VoiceEncoder:
                 prior=self._prior,
                 quality=speech.quality,
                 t_ns=speech.end_ns,
-                engine=self._embedding.backend,
+                engine=(self._embedding or self._activity).backend,
                 dimensions=MappingProxyType({} if arousal is None else {"arousal": arousal}),
             )
         follower.settle(speech)
         return replace(self._newest[source], quality=speech.quality)
 
 
-def features(pcm: F32, embedding: Engine) -> F32:
+def features(pcm: F32, embedding: Engine | None) -> F32:
     """What the head reads of a stretch of speech, (771,): Whisper's embedding, then tilt, pitch and voicing.
 
-    Neither depends on how loud the recording is.
+    Without an embedding the last three alone. None depends on how loud the recording is.
     """
     prosody = measure(pcm)
-    whisper = embedding.infer({"mel": log_mel(pcm)[np.newaxis]})["embedding"][0]
-    return np.concatenate([whisper, np.array([prosody.tilt, prosody.pitch, prosody.voiced], np.float32)])
+    last = np.array([prosody.tilt, prosody.pitch, prosody.voiced], np.float32)
+    if embedding is None:
+        return last
+    return np.concatenate([embedding.infer({"mel": log_mel(pcm)[np.newaxis]})["embedding"][0], last])

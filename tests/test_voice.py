@@ -214,6 +214,21 @@ def test_speech_is_read_by_the_voice_that_was_heard_before(encoder: VoiceEncoder
             np.testing.assert_array_equal(one.probs, other.probs)
 
 
+def test_arousal_is_read_without_trained_weights_where_they_are_not_allowed() -> None:
+    encoder = VoiceEncoder.open_untrained(store(), labels=LABELS)
+    pcm = np.concatenate([hush(1), say(SENTENCE, pitch=20), hush(4), say(SENTENCE, pitch=90), hush(1)])
+    stream = blocks(pcm, start_ns=START_NS)
+    heard = [item for item in (encoder.encode(*window).evidence for window in windows(stream)) if item is not None]
+    low, high = heard[0], heard[-1]
+    assert high.dimensions["arousal"] > low.dimensions["arousal"] + 0.1
+    assert high.probs.sum() == pytest.approx(1)
+    ratio = high.probs / high.prior
+    assert ratio[LABELS.index("angry")] == pytest.approx(ratio[LABELS.index("happy")])
+    assert ratio[LABELS.index("angry")] > ratio[LABELS.index("sad")]
+    assert ratio[LABELS.index("disgusted")] == pytest.approx(1), "of which arousal says nothing"
+    encoder.close()
+
+
 def test_arousal_without_trained_weights() -> None:
     calm, excited = Prosody(-1.2, 0.5, 0.6, -20), Prosody(-0.7, 1.1, 0.6, -20)
     usual = UsualVoice()
