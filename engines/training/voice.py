@@ -22,11 +22,13 @@ import numpy as np
 
 from agent.types import F64
 from engines.evaluation.metrics import Ints, auc, report
+from engines.models import default_cache
 from engines.speaker import SpeakerHead
 from engines.training.sheet import draw
 from engines.training.speakers import AROUSED, Corpus, fit, stream
 from engines.training.utterances import IN_PART, PLAIN, gather, read_rows
 
+CACHE = default_cache().parent / "training" / "voice"
 HELD_OUT = ("EB0", "KS0")
 """A woman and a man, the first of each in the alphabet, who are kept for measuring fusion."""
 ORDERS = 3
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     """Train, measure, print, write; 0, or 2 where the data cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m engines.training voice", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv")
-    parser.add_argument("--cache", type=Path, default=Path("voice-cache"), help="where features are kept between runs")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where features are kept between runs")
     parser.add_argument("--report", type=Path, help="folder for voice.json and voice.png (the latter with matplotlib)")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent.parent / "weights", help="where voice.npz goes"
