@@ -17,6 +17,8 @@ from engines.speech import Speech
 
 WHOLE_S = 3.0
 """Speech that counts as one utterance; the heads were trained on such."""
+QUIET_S = 60.0
+"""A shorter silence leaves what is known as it is; of a longer one what is beyond it lets it fade."""
 
 
 V = TypeVar("V")
@@ -92,5 +94,6 @@ class Follower(Generic[V]):
 
     def _fade(self, now_ns: int) -> None:
         if self._voice_ns is not None:
-            self._voice = self._head.faded(self._voice, (now_ns - self._voice_ns) / 1e9)
+            beyond = (now_ns - self._voice_ns) / 1e9 - QUIET_S
+            self._voice = self._head.faded(self._voice, beyond) if beyond > 0 else self._voice
         self._voice_ns = now_ns

@@ -26,7 +26,7 @@ from agent.types import F64
 from engines.head import HeadError
 
 FADE_S = 600.0
-"""Time in which what is known of a voice falls to 1 / e: who speaks after a long silence may be somebody else."""
+"""Silence in which what is known of a voice falls to 1 / e: who speaks after a long one may be somebody else."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

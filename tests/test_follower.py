@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from engines.follower import WHOLE_S, Follower
+from agent.types import F64
+from engines.follower import QUIET_S, WHOLE_S, Follower
 from engines.speech import Speech
 from engines.vad import CHUNK_NS
 from tests.test_speaker import head
@@ -53,3 +54,19 @@ def test_long_speech_is_learnt_as_it_goes_on() -> None:
     follower.read(part, z)
     follower.settle(part)
     assert not np.allclose(follower.read(speech(3, 6), z), model.posterior(z, model.stranger()))
+
+
+def test_only_a_long_silence_lets_a_voice_fade() -> None:
+    model, z = head(), np.array([3.0, 3.0])
+    known = model.learn(z, model.stranger())
+
+    def after(pause_s: float) -> F64:
+        follower = Follower(model)
+        said = speech(0, 2, over=True)
+        follower.read(said, z)
+        follower.settle(said)
+        return follower.read(speech(2 + pause_s, 4 + pause_s), z)
+
+    np.testing.assert_allclose(after(QUIET_S / 2), model.posterior(z, known))
+    np.testing.assert_allclose(after(QUIET_S + 600), model.posterior(z, model.faded(known, 602)), atol=1e-3)
+    np.testing.assert_allclose(after(1e6), model.posterior(z, model.stranger()), atol=1e-9)
