@@ -1,6 +1,6 @@
 """The encoder for text: what somebody typed or said, in English, to evidence.
 
-Word pieces → MiniLM → mean over the words → a linear head. Emoji are spelled out first.
+Word pieces → MiniLM, fine-tuned → logits → a head that calibrates them. Emoji are spelled out first.
 """
 
 from __future__ import annotations
@@ -11,62 +11,18 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
 
-from agent.types import F32, F64, Evidence, Modality, Reading, Sample, Text
-from engines import Backend, Engine, open_engine
+from agent.types import F64, Evidence, Modality, Reading, Sample, Text
+from engines import Backend
 from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
+from engines.sentences import SentenceReader
 from engines.wording import quality, spell_out
 
-PIECES = 128
-"""Word pieces that are read of one text; what all-MiniLM-L6-v2 was trained with."""
-BATCH = 16
-"""Texts that go through the engine at once: a flood of messages must not ask for gigabytes."""
 HALF_LIFE_NS = 3_000_000_000
 """A text counts half as much as one that came this much later."""
 MOST_NEW = 16
 """New texts that are read in one window; of a flood the older ones are passed over, or it would hold the window up."""
-
-
-class SentenceEmbedder:
-    """Texts to unit vectors, as sentence-transformers computes them."""
-
-    def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
-        self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(PIECES)
-        self.engine = engine
-
-    @classmethod
-    def open(cls, store: ModelStore, *, backend: Backend = "auto", threads: int = 1) -> SentenceEmbedder:
-        """With the models ``language-tokenizer`` and ``language-encoder``; raises `ModelError`, `EngineError`."""
-        tokenizer = Tokenizer.from_file(str(store.path("language-tokenizer")))
-        return cls(tokenizer, open_engine(store.path("language-encoder"), backend, threads=threads))
-
-    def tokenize(self, text: str) -> Encoding:
-        """Its word pieces, [CLS] and [SEP] included, at most `PIECES`."""
-        return self._tokenizer.encode(text)  # one by one: encode_batch starts threads on every core
-
-    def embed(self, pieces: Sequence[Sequence[int]]) -> F32:
-        """(N, D), each of length 1, for the ids of the word pieces of N texts."""
-        by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))  # little padding
-        vectors: dict[int, F32] = {}
-        for start in range(0, len(pieces), BATCH):
-            batch = by_length[start : start + BATCH]
-            vectors.update(zip(batch, self._embed_batch([pieces[i] for i in batch]), strict=True))
-        return np.stack([vectors[i] for i in range(len(pieces))])
-
-    def _embed_batch(self, pieces: Sequence[Sequence[int]]) -> F32:
-        ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
-        mask = np.zeros_like(ids)
-        for row, text in enumerate(pieces):
-            ids[row, : len(text)] = text
-            mask[row, : len(text)] = 1
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        states = self.engine.infer(feeds)["last_hidden_state"]  # (N, T, D)
-        total = np.einsum("ntd,nt->nd", states, mask.astype(np.float32))
-        return np.asarray(total / np.linalg.norm(total, axis=1, keepdims=True), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,9 +48,9 @@ class LanguageEncoder:
 
     modality = Modality.TEXT
 
-    def __init__(self, embedder: SentenceEmbedder, head: ProjectedHead) -> None:
-        """`head` reads the vectors of `embedder` and speaks the agent's labels."""
-        self._embedder = embedder
+    def __init__(self, reader: SentenceReader, head: ProjectedHead) -> None:
+        """`head` reads the features of `reader` and speaks the agent's labels."""
+        self._reader = reader
         self._head = head
         self._said: WeakKeyDictionary[Sample, _Said | None] = WeakKeyDictionary()
 
@@ -113,7 +69,7 @@ class LanguageEncoder:
         Raises `ModelError`, `EngineError` and `HeadError`.
         """
         head = Head.load(Path(store.path("language-head"))).onto(labels, mapping)
-        return cls(SentenceEmbedder.open(store, backend=backend, threads=threads), head)
+        return cls(SentenceReader.open(store, backend=backend, threads=threads), head)
 
     def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
         """See `agent.seams.Encoder`. Samples that are not text are a bug of the caller."""
@@ -134,10 +90,10 @@ class LanguageEncoder:
         return Reading(replace(best, rivals=rivals) if rivals else best)
 
     def close(self) -> None:
-        self._embedder.engine.close()
+        self._reader.engine.close()
 
     def __str__(self) -> str:
-        return f"text in English to {', '.join(self._head.head.labels)}: {self._embedder.engine}"
+        return f"text in English to {', '.join(self._head.head.labels)}: {self._reader.engine}"
 
     def _read(self, samples: Sequence[Sample]) -> None:
         """Work out, and remember, what each of these says by itself; of a flood only the newest `MOST_NEW`."""
@@ -151,11 +107,11 @@ class LanguageEncoder:
             if not spelled:
                 self._said[sample] = None
                 continue
-            words = self._embedder.tokenize(spelled)
+            words = self._reader.tokenize(spelled)
             fragments = sum(token.startswith("##") for token in words.tokens)
             batch.append((sample, words.ids, quality(spelled, fragments=fragments, lang=sample.payload.lang)))
         if batch:
-            posteriors = self._head.posterior(self._embedder.embed([ids for _, ids, _ in batch]))
+            posteriors = self._head.posterior(self._reader.features([ids for _, ids, _ in batch]))
             for (sample, _, trust), probs in zip(batch, posteriors, strict=True):
                 self._said[sample] = _Said(probs, trust)
 
@@ -174,7 +130,7 @@ class LanguageEncoder:
             prior=self._head.prior,
             quality=float(shares @ qualities),
             t_ns=newest_ns,
-            engine=self._embedder.engine.backend,
+            engine=self._reader.engine.backend,
         )
 
 

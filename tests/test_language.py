@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agent.types import AUDIO_RATE_HZ, Audio, Evidence, Modality, Sample, Text
-from engines.language import BATCH, HALF_LIFE_NS, MOST_NEW, PIECES, LanguageEncoder, SentenceEmbedder
+from engines.language import HALF_LIFE_NS, MOST_NEW, LanguageEncoder
 from engines.models import ModelStore
-from engines.training.language import GROUPS, LABELS, main, read_split
+from engines.sentences import BATCH, PIECES, SentenceReader
+from engines.training.comments import LABELS
 from engines.wording import LONGEST, spell_out
 
 SECOND = 1_000_000_000
@@ -26,10 +26,10 @@ def encoder() -> Iterator[LanguageEncoder]:
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Iterator[SentenceEmbedder]:
-    embedder = SentenceEmbedder.open(ModelStore(), backend="onnxruntime")
-    yield embedder
-    embedder.engine.close()
+def reader() -> Iterator[SentenceReader]:
+    reader = SentenceReader.open(ModelStore(), backend="onnxruntime")
+    yield reader
+    reader.engine.close()
 
 
 def text(words: str, *, at_s: float = 0, source: str = "text", lang: str | None = None) -> Sample:
@@ -72,6 +72,46 @@ def test_plain_sentences(encoder: LanguageEncoder, words: str, wanted: str) -> N
     assert found.engine == "onnxruntime"
 
 
+@pytest.mark.parametrize(
+    ("plain", "denied", "felt"),
+    [
+        ("I am happy", "I am not happy", "happy"),
+        ("I am happy about this", "I'm not at all happy about this", "happy"),
+        ("I like this", "I don't like this", "happy"),
+        ("That was fun", "That was not fun", "happy"),
+        ("I am sad", "I am not sad", "sad"),
+        ("I am angry", "I'm not angry", "angry"),
+        ("I am scared", "I am not scared", "fearful"),
+    ],
+)
+def test_what_is_denied_is_not_felt(encoder: LanguageEncoder, plain: str, denied: str, felt: str) -> None:
+    said = LABELS.index(felt)
+    assert label(evidence(encoder, text(plain))) == felt
+    assert label(evidence(encoder, text(denied))) != felt
+    assert evidence(encoder, text(denied)).probs[said] < evidence(encoder, text(plain)).probs[said] / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("see you tomorrow 😡", "angry"),
+        ("the train leaves at ten 😂😂", "happy"),
+        ("what a day 😭", "sad"),
+        ("😱 what was that", "fearful"),
+    ],
+)
+def test_an_emoji_says_how_words_are_meant(encoder: LanguageEncoder, words: str, wanted: str) -> None:
+    plain = "".join(character for character in words if character.isascii())
+    k = LABELS.index(wanted)
+    assert evidence(encoder, text(words)).probs[k] > 2 * evidence(encoder, text(plain)).probs[k]
+
+
+def test_english_in_another_language_is_still_read(encoder: LanguageEncoder) -> None:
+    found = evidence(encoder, text("我今天 so happy, thank you so much 谢谢"))
+    assert label(found) == "happy"
+    assert 0.1 < found.quality < evidence(encoder, text("so happy, thank you so much")).quality
+
+
 @pytest.mark.parametrize("words", [" ", "\n\t", "...", "?!", "42", "🇩🇪", "\u200d\ufe0f", "\x00\x01", "⠀⣿⠛"])
 def test_what_says_nothing_is_no_evidence(encoder: LanguageEncoder, words: str) -> None:
     assert encoder.encode([text(words)], 0).evidence is None
@@ -107,7 +147,6 @@ FOREIGN = [
     "To jest straszne, nie lubie tego",
     "Je suis très content de vous voir",
     "Estoy muy feliz de verte hoy",
-    "我今天很高兴",
     "Мне очень грустно",
 ]
 
@@ -162,26 +201,27 @@ def test_of_two_sources_the_clearer_decides_and_the_other_is_a_rival(encoder: La
     assert later.source == "text", "what was said long before gives way"
 
 
-def test_a_batch_equals_one_at_a_time(embedder: SentenceEmbedder) -> None:
+def test_a_batch_equals_one_at_a_time(reader: SentenceReader) -> None:
     words = ["no", "I love this, thank you!", "word " * 300, *(f"this is number {n}" for n in range(BATCH))]
-    ids = [embedder.tokenize(sentence).ids for sentence in words]
-    together = embedder.embed(ids)
-    alone = np.concatenate([embedder.embed([one]) for one in ids])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
+    ids = [reader.tokenize(sentence).ids for sentence in words]
+    together = reader.read(ids)
+    alone = [reader.read([one]) for one in ids]
+    for name, values in together.items():
+        np.testing.assert_allclose(values, np.concatenate([one[name] for one in alone]), atol=1e-4)
+    assert together["features"].shape == (len(words), len(LABELS))
 
 
 def test_a_text_is_encoded_once_and_forgotten_with_its_sample(
     encoder: LanguageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    embed = SentenceEmbedder.embed
+    features = SentenceReader.features
 
-    def spy(self: SentenceEmbedder, pieces: Sequence[Sequence[int]]) -> object:
+    def spy(self: SentenceReader, pieces: Sequence[Sequence[int]]) -> object:
         seen.append(len(pieces))
-        return embed(self, pieces)
+        return features(self, pieces)
 
-    monkeypatch.setattr(SentenceEmbedder, "embed", spy)
+    monkeypatch.setattr(SentenceReader, "features", spy)
     gc.collect()
     before = len(encoder._said)
     samples = [text("first thing", at_s=1), text("second thing", at_s=2), text("...", at_s=3)]
@@ -193,10 +233,10 @@ def test_a_text_is_encoded_once_and_forgotten_with_its_sample(
     assert len(encoder._said) == before
 
 
-def test_a_huge_text_costs_no_more_than_a_long_one(encoder: LanguageEncoder, embedder: SentenceEmbedder) -> None:
+def test_a_huge_text_costs_no_more_than_a_long_one(encoder: LanguageEncoder, reader: SentenceReader) -> None:
     huge = "so very happy " * 700_000  # 10 MB
     assert len(spell_out(huge)) <= LONGEST
-    assert len(embedder.tokenize(spell_out(huge)).ids) == PIECES
+    assert len(reader.tokenize(spell_out(huge)).ids) == PIECES
     assert label(evidence(encoder, text(huge))) == "happy"
 
 
@@ -221,19 +261,18 @@ def test_it_says_what_it_is(encoder: LanguageEncoder) -> None:
     assert "language-encoder.onnx on onnxruntime" in str(encoder)
 
 
-def test_word_pieces_are_those_of_bert(embedder: SentenceEmbedder) -> None:
-    """The ids are line numbers, from 0, in the published vocab.txt of bert-base-uncased, which the model uses."""
-    assert embedder.tokenize("Hello world!").ids == [101, 7592, 2088, 999, 102]
-    assert embedder.tokenize("café").tokens == ["[CLS]", "cafe", "[SEP]"]
-    assert len(embedder.tokenize("word " * 300).ids) == PIECES
-
-
-def test_embeddings_are_those_of_sentence_transformers(embedder: SentenceEmbedder) -> None:
-    """The sentences and cosines in the README of sentence-transformers 5, of the model in 32 bits by torch."""
-    words = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
-    vectors = embedder.embed([embedder.tokenize(sentence).ids for sentence in words])
-    wanted = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]
-    np.testing.assert_allclose(vectors @ vectors.T, wanted, atol=0.005)
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("Hello world!", ["hello", "world", "!"]),
+        ("café", ["cafe"]),
+        ("unputdownable", ["un", "##put", "##down", "##able"]),
+        ("高兴 хорошо", ["[UNK]", "[UNK]", "[UNK]"]),
+    ],
+)
+def test_word_pieces(reader: SentenceReader, words: str, wanted: list[str]) -> None:
+    assert reader.tokenize(words).tokens == ["[CLS]", *wanted, "[SEP]"]
+    assert len(reader.tokenize(f"{words} " * 300).ids) == PIECES
 
 
 @pytest.mark.parametrize(
@@ -250,18 +289,3 @@ def test_embeddings_are_those_of_sentence_transformers(embedder: SentenceEmbedde
 )
 def test_emoji_are_spelled_out(words: str, wanted: str) -> None:
     assert spell_out(words) == wanted
-
-
-def test_training_reads_goemotions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fine = " ".join(GROUPS.values()).split()
-    assert len(fine) == 28
-    (tmp_path / "labels.txt").write_text("\n".join(fine))
-    love, joy, anger = (str(fine.index(name)) for name in ("love", "joy", "anger"))
-    lines = [f"so good\t{love},{joy}\ta", f"mixed\t{love},{anger}\tb", f"grr\t{anger}\tc", f"...\t{anger}\td"]
-    (tmp_path / "train.tsv").write_text("\n".join(lines) + "\n")
-    split = read_split(tmp_path, "train")
-    assert split.texts == ("so good", "grr")
-    assert [LABELS[k] for k in split.y] == ["happy", "angry"]
-    (tmp_path / "train.tsv").write_text("so good\t99\ta\n")
-    assert main(["--data", str(tmp_path)]) == 2
-    assert "train.tsv, line 1" in capsys.readouterr().err

@@ -44,15 +44,20 @@ class Graph:
         self._nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
+    def nodes(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> Sequence[str]:
+        """Add a node with several outputs, named after the first; returns their names."""
+        self._nodes.append(helper.make_node(kind, list(inputs), list(outputs), name=outputs[0], **attributes))
+        return outputs
+
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
         """Add a constant, once per name; returns the name."""
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
-    def input(self, name: str, shape: Sequence[int]) -> None:
-        """Declare a float32 input; `shape` is without the batch axis."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape]))
+    def input(self, name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> None:
+        """Declare an input; `shape` is without the batch axis, and a string in it names an axis of free length."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, [BATCH, *shape]))
 
     def output(self, name: str, shape: Sequence[int]) -> None:
         """Declare a float32 output; `shape` is without the batch axis."""

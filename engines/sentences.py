@@ -1,0 +1,69 @@
+"""Texts through one language model: word pieces, then whatever the model gives for a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from agent.types import F32
+from engines import Backend, Engine, open_engine
+from engines.models import ModelStore
+
+PIECES = 128
+"""Word pieces that are read of one text."""
+BATCH = 16
+"""Texts that go through the engine at once: a flood of messages must not ask for gigabytes."""
+
+
+class SentenceReader:
+    """A tokenizer and the model that was trained with it.
+
+    The model takes ``input_ids`` and ``attention_mask``, int64 (N, T), and gives ``features`` (N, F), which a head
+    reads; it may give more for each text, such as ``embedding`` (N, D).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(PIECES)
+        self.engine = engine
+
+    @classmethod
+    def open(
+        cls, store: ModelStore, name: str = "language", *, backend: Backend = "auto", threads: int = 1
+    ) -> SentenceReader:
+        """With the models ``NAME-tokenizer`` and ``NAME-encoder``; raises `ModelError`, `EngineError`."""
+        tokenizer = Tokenizer.from_file(str(store.path(f"{name}-tokenizer")))
+        return cls(tokenizer, open_engine(store.path(f"{name}-encoder"), backend, threads=threads))
+
+    def tokenize(self, text: str) -> Encoding:
+        """Its word pieces, first and last marks included, at most `PIECES`."""
+        return self._tokenizer.encode(text)  # one by one: encode_batch starts threads on every core
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """All word pieces, in the order of their ids."""
+        pieces = self._tokenizer.get_vocab()
+        return sorted(pieces, key=pieces.__getitem__)
+
+    def features(self, pieces: Sequence[Sequence[int]]) -> F32:
+        """(N, F) for the ids of the word pieces of N texts."""
+        return self.read(pieces)["features"]
+
+    def read(self, pieces: Sequence[Sequence[int]]) -> dict[str, F32]:
+        """All that the model gives, each (N, …), for the ids of the word pieces of N texts."""
+        by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))  # little padding
+        batches = [by_length[start : start + BATCH] for start in range(0, len(pieces), BATCH)]
+        read = [self._read([pieces[i] for i in batch]) for batch in batches]
+        back = np.argsort(by_length)
+        return {name: np.concatenate([batch[name] for batch in read])[back] for name in read[0]}
+
+    def _read(self, pieces: Sequence[Sequence[int]]) -> dict[str, F32]:
+        ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
+        mask = np.zeros_like(ids)
+        for row, text in enumerate(pieces):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        return self.engine.infer({"input_ids": ids, "attention_mask": mask})
