@@ -130,10 +130,10 @@ class WallClock:
         step_ns = offset_ns - last.offset_ns
         if abs(step_ns) <= self._tolerance_ns:
             return
-        start_ns = max(mono_ns, last.start_ns)
-        if self._newest_ns is not None:
-            start_ns = max(start_ns, self._newest_ns + 1)
-        new = _Segment(start_ns, offset_ns, last.wall_ns(start_ns))
+        start_ns = reached_ns = max(mono_ns, last.start_ns)
+        if self._newest_ns is not None and self._newest_ns >= start_ns:
+            start_ns, reached_ns = self._newest_ns + 1, self._newest_ns
+        new = _Segment(start_ns, offset_ns, last.wall_ns(reached_ns))
         if step_ns < -self.FOLLOW_BACK_NS:
             self.steps_back += 1
             new = _Segment(start_ns, offset_ns, start_ns + offset_ns)

@@ -141,6 +141,18 @@ def test_linear_takes_arrays() -> None:
 
 
 @pytest.mark.parametrize("kind", [Nearest, First, Last, Linear])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_times_may_be_an_array_and_more_than_a_double_holds(kind: Any, dtype: Any) -> None:
+    base = 1 << 60
+    times, values = np.array([base, base + 10, base + 21], dtype), np.arange(6.0).reshape(3, 2)
+    for query in (base + 4, base + 6, base + 10, base + 15, base + 16):
+        for reproducible in (False, True):
+            lookup = kind(EVER, reproducible=reproducible)
+            found = lookup.at(np.int64(query), times, values, closed=True)
+            np.testing.assert_array_equal(found, lookup.at(query, times.tolist(), values, closed=True))
+
+
+@pytest.mark.parametrize("kind", [Nearest, First, Last, Linear])
 def test_an_empty_stream(kind: Any) -> None:
     assert kind(EVER, reproducible=False).at(0, [], []) is NONE
     assert kind(EVER, reproducible=True).at(0, [], []) is WAIT

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,15 @@ class TestExactTime:
         policy.add(0, 7, "first")
         policy.add(0, 7, "second")
         assert policy.add(1, 7, "other") == [("second", "other")]
+        assert policy.dropped == 1
+
+    def test_items_are_not_compared(self) -> None:
+        policy, pictures = ExactTime(3, 5), [np.zeros((2, 2)) for _ in range(4)]
+        for topic, picture in enumerate(pictures[:2]):
+            assert policy.add(topic, 7, picture) == []
+        assert policy.add(1, 7, pictures[3]) == []  # in the place of the other
+        (found,) = policy.add(2, 7, pictures[2])
+        assert [id(item) for item in found] == [id(pictures[i]) for i in (0, 3, 2)]
         assert policy.dropped == 1
 
     def test_none_is_an_item_like_any_other(self) -> None:
@@ -124,6 +134,15 @@ class TestApproximateTime:
         """
         policy = ApproximateTime(2, 10, age_penalty=0.7)
         assert released(policy, [(0, 0), (1, 17), (0, 27), (0, 90)]) == [(27, 17)]
+
+    def test_stamps_and_bounds_may_be_numpys(self) -> None:
+        """Minutes times the penalty, as a fraction, are more than 64 bits hold."""
+        minute = 60 * 10**9
+        arrivals = [(0, 0), (1, 10 * minute), (0, 19 * minute), (0, 40 * minute), (1, 49 * minute), (0, 61 * minute)]
+        policy = ApproximateTime(2, 10, lower_bounds_ns=np.array([minute, 9 * minute]))
+        found = [policy.add(topic, np.int64(t_ns), t_ns) for topic, t_ns in arrivals]
+        assert found == sets(ApproximateTime(2, 10, lower_bounds_ns=[minute, 9 * minute]), arrivals)
+        assert [chosen for step in found for chosen in step] == [(19 * minute, 10 * minute), (40 * minute, 49 * minute)]
 
     def test_three_topics(self) -> None:
         arrivals = [(0, 0), (1, 3), (2, 4), (0, 5), (1, 6), (2, 20), (0, 21), (1, 22), (0, 40), (1, 40), (2, 40)]

@@ -53,6 +53,13 @@ def test_after_a_backward_step_time_stands_still_until_the_wall_clock_has_caught
     assert wall.steps_back == 0
 
 
+def test_time_stands_still_at_what_was_said_last() -> None:
+    wall = calibrated((0, NOON))
+    before = wall.wall_ns(10 * SECOND)
+    wall.calibrate(10 * SECOND, NOON + 5 * SECOND)
+    assert [wall.wall_ns(t * SECOND) - before for t in (10, 11, 15, 16)] == [0, 0, 0, SECOND]
+
+
 def test_a_backward_step_of_more_than_a_minute_is_followed_and_counted() -> None:
     wall = calibrated((0, NOON), (10 * SECOND, NOON + 10 * SECOND - HOUR))
     assert wall.wall_ns(11 * SECOND) == NOON + 11 * SECOND - HOUR

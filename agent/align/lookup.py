@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from operator import index
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
@@ -99,7 +100,9 @@ class Nearest(_InWindow):
         if first >= end:
             return Verdict.NONE
         after = bisect_right(times_ns, query_ns, first, end)
-        if after == end or (after > first and times_ns[after] - query_ns > query_ns - times_ns[after - 1]):
+        if after == end:
+            return values[after - 1]
+        if after > first and _apart(query_ns, times_ns[after]) > _apart(times_ns[after - 1], query_ns):
             return values[after - 1]
         return values[after]
 
@@ -148,10 +151,15 @@ class Linear(_InWindow):
                 return values[after]
             if after > first:
                 before_ns = times_ns[after - 1]
-                share = (query_ns - before_ns) / (after_ns - before_ns)
+                share = _apart(before_ns, query_ns) / _apart(before_ns, after_ns)
                 return _between(values[after - 1], values[after], share)
         wait = self.reproducible and not closed and not (len(times_ns) and times_ns[-1] >= query_ns)
         return Verdict.WAIT if wait else Verdict.NONE
+
+
+def _apart(before_ns: int, after_ns: int) -> int:
+    """From one instant to the next; numpy's integers of two kinds would become a float, and lose nanoseconds."""
+    return index(after_ns) - index(before_ns)
 
 
 def _between(before: T, after: T, share: float) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 _ABSENT = object()
@@ -26,7 +27,7 @@ class ExactTime:
             raise ValueError(f"topics {topics} must be 1 or more, queue_size {queue_size} not below 0 (0: no bound)")
         self._topics = topics
         self._queue_size = queue_size
-        self._sets: dict[int, list[Any]] = {}
+        self._sets: dict[int, _Set] = {}
         self._stamps: list[int] = []  # of `_sets`, sorted
         self.dropped = 0
         """Samples that were given up, because their set did not become complete or because another took their place."""
@@ -38,28 +39,41 @@ class ExactTime:
 
     def add(self, topic: int, t_ns: int, item: Any) -> list[tuple[Any, ...]]:
         """Take in a sample; the sets that it released, one item a topic in the order of the topics."""
-        items = self._sets.get(t_ns)
-        if items is None:
-            items = self._sets[t_ns] = [_ABSENT] * self._topics
+        found = self._sets.get(t_ns)
+        if found is None:
+            found = self._sets[t_ns] = _Set(self._topics)
             if not self._stamps or t_ns > self._stamps[-1]:
                 self._stamps.append(t_ns)
             else:
                 insort(self._stamps, t_ns)
-        self.dropped += items[topic] is not _ABSENT
-        items[topic] = item
-        if _ABSENT not in items:  # compares by identity first; items that compare oddly never equal the marker
+        if found.items[topic] is _ABSENT:
+            found.missing -= 1
+        else:
+            self.dropped += 1
+        found.items[topic] = item
+        if not found.missing:
             del self._sets[t_ns]
             done = bisect_right(self._stamps, t_ns)
             self._give_up(self._stamps[: done - 1])
             del self._stamps[:done]
-            return [tuple(items)]
+            return [tuple(found.items)]
         if 0 < self._queue_size < len(self._stamps):
             self._give_up([self._stamps.pop(0)])
         return []
 
     def _give_up(self, stamps: Sequence[int]) -> None:
         for stamp in stamps:
-            self.dropped += sum(item is not _ABSENT for item in self._sets.pop(stamp))
+            self.dropped += self._topics - self._sets.pop(stamp).missing
+
+
+class _Set:
+    """The samples of one stamp. How many are missing is counted: items may be anything, and arrays do not compare."""
+
+    __slots__ = ("items", "missing")
+
+    def __init__(self, topics: int) -> None:
+        self.items: list[Any] = [_ABSENT] * topics
+        self.missing = topics
 
 
 class _Stream:
@@ -111,7 +125,7 @@ class ApproximateTime:
         lower_bounds_ns: Sequence[int] | None = None,
     ) -> None:
         """Give up sets wider than ``max_interval_ns``; ``lower_bounds_ns`` are, by topic, the least between samples."""
-        bounds = [0] * topics if lower_bounds_ns is None else list(lower_bounds_ns)
+        bounds = [0] * topics if lower_bounds_ns is None else [index(bound_ns) for bound_ns in lower_bounds_ns]
         if topics < 1 or queue_size < 1:
             raise ValueError(f"topics {topics} and queue_size {queue_size} must be 1 or more")
         if not 0 <= age_penalty < float("inf"):
@@ -143,6 +157,7 @@ class ApproximateTime:
         """Take in a sample; the sets that it released, oldest first, one item a topic in the order of the topics."""
         stream = self._streams[topic]
         times_ns = stream.times_ns
+        t_ns = index(t_ns)  # a numpy.int64 would overflow where durations are compared
         if times_ns and t_ns - times_ns[-1] < stream.bound_ns:
             self.disordered[topic] += 1
         times_ns.append(t_ns)
