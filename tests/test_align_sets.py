@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,8 +140,10 @@ class TestApproximateTime:
         """Minutes times the penalty, as a fraction, are more than 64 bits hold."""
         minute = 60 * 10**9
         arrivals = [(0, 0), (1, 10 * minute), (0, 19 * minute), (0, 40 * minute), (1, 49 * minute), (0, 61 * minute)]
-        policy = ApproximateTime(2, 10, lower_bounds_ns=np.array([minute, 9 * minute]))
-        found = [policy.add(topic, np.int64(t_ns), t_ns) for topic, t_ns in arrivals]
+        bounds: Any = np.array([minute, 9 * minute])
+        stamp: Any = np.int64
+        policy = ApproximateTime(2, 10, lower_bounds_ns=bounds)
+        found = [policy.add(topic, stamp(t_ns), t_ns) for topic, t_ns in arrivals]
         assert found == sets(ApproximateTime(2, 10, lower_bounds_ns=[minute, 9 * minute]), arrivals)
         assert [chosen for step in found for chosen in step] == [(19 * minute, 10 * minute), (40 * minute, 49 * minute)]
 
