@@ -146,15 +146,16 @@ class SpeakerHead:
 
     def _scores(self, z: F64, voice: Voice) -> tuple[F64, float]:
         """(K,) log posteriors of the labels but for a constant, and the probability that this is a new voice."""
-        known, fresh = (self._densities(z, one) + np.log(self.prior) for one in (voice, self.stranger()))
+        known = self._densities(z, voice.mean.reshape(self.centres.shape), self._blocks(voice)) + np.log(self.prior)
+        fresh = self._densities(z, np.zeros(z.shape), self.between + self.own) + np.log(self.prior)
         both = np.array([np.log1p(-self.change) + known, np.log(self.change) + fresh])  # (2, K)
         totals = np.logaddexp.reduce(both, axis=1)
         return np.logaddexp(both[0], both[1]), float(_normalised(totals)[1])
 
-    def _densities(self, z: F64, voice: Voice) -> F64:
-        """(K,) log densities of z, were it said with that label."""
-        total = self._blocks(voice) + self.within
-        away = (z - self.centres - voice.mean.reshape(self.centres.shape))[..., np.newaxis]  # (K, d, 1)
+    def _densities(self, z: F64, shifts: F64, spreads: F64) -> F64:
+        """(K,) log densities of z, were labels shifted by `shifts` (K, d), known up to `spreads` ((K,) d, d)."""
+        total = spreads + self.within
+        away = (z - self.centres - shifts)[..., np.newaxis]  # (K, d, 1)
         squares = (away * np.linalg.solve(total, away)).sum(axis=(1, 2))
         return np.asarray(-0.5 * (squares + np.linalg.slogdet(total)[1]), np.float64)
 

@@ -74,8 +74,7 @@ def find_speech(chunks: Sequence[Chunk], *, since_ns: int) -> Speech | None:
 
 def noise_db(chunks: Sequence[Chunk]) -> float:
     """The noise floor in dB below full scale: the level that a tenth of the chunks stay under (speech has pauses)."""
-    levels = np.sqrt(np.mean(np.square([chunk.pcm for chunk in chunks]), axis=1))  # (n,)
-    return level_db(np.quantile(levels, 0.1, keepdims=True).astype(np.float32))
+    return level_db(np.quantile([chunk.level for chunk in chunks], 0.1, keepdims=True).astype(np.float32))
 
 
 def quality(voice: F32, floor_db: float) -> float:

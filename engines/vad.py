@@ -33,6 +33,8 @@ class Chunk:
     """Of speech, 0..1."""
     speech: bool
     """``prob`` with hysteresis."""
+    level: float
+    """Root mean square, full scale being 1."""
 
     @property
     def end_ns(self) -> int:
@@ -208,10 +210,12 @@ class Listener:
         if not pieces:
             return []
         closed = []
-        probs = self._vad.probabilities(np.concatenate([piece for piece, _ in pieces]))
-        for (piece, t_ns), prob in zip(pieces, probs.tolist(), strict=True):
+        pcm = np.concatenate([piece for piece, _ in pieces])
+        probs = self._vad.probabilities(pcm)
+        levels = np.sqrt(np.mean(np.square(pcm.reshape(-1, CHUNK)), axis=1))
+        for (piece, t_ns), prob, level in zip(pieces, probs.tolist(), levels.tolist(), strict=True):
             self._speech = prob >= (self._thresholds.offset if self._speech else self._thresholds.onset)
-            chunk = Chunk(piece, t_ns, prob, self._speech)
+            chunk = Chunk(piece, t_ns, prob, self._speech, level)
             self.chunks.append(chunk)
             closed.append(self._segmenter.push(chunk))
         return [utterance for utterance in closed if utterance]

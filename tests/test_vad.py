@@ -123,7 +123,7 @@ def chunks(pattern: str, prob: Sequence[float] | None = None) -> list[Chunk]:
     """One chunk a character: # is speech."""
     zeros = np.zeros(512, np.float32)
     probs = prob or [float(character == "#") for character in pattern]
-    return [Chunk(zeros, i * CHUNK_NS, p, c == "#") for i, (c, p) in enumerate(zip(pattern, probs, strict=True))]
+    return [Chunk(zeros, i * CHUNK_NS, p, c == "#", 0.0) for i, (c, p) in enumerate(zip(pattern, probs, strict=True))]
 
 
 def segments(pattern: str, prob: Sequence[float] | None = None, **settings: int) -> list[tuple[int, int]]:
