@@ -1,13 +1,13 @@
-"""The encoder for text: what somebody typed or said, in English, to evidence.
+"""The encoder for text: what somebody typed or said, in English or Chinese, to evidence.
 
-Word pieces → MiniLM, fine-tuned → logits → a head that calibrates them. Emoji are spelled out first.
+English: word pieces → MiniLM, fine-tuned → logits → a head that calibrates them. Chinese, where its models are there:
+word pieces → multilingual-e5 → a head. Emoji are spelled out first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,12 +17,25 @@ from engines import Backend
 from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
 from engines.sentences import SentenceReader
-from engines.wording import quality, spell_out
+from engines.wording import is_chinese, quality, quality_chinese, spell_out
 
 HALF_LIFE_NS = 3_000_000_000
 """A text counts half as much as one that came this much later."""
 MOST_NEW = 16
 """New texts that are read in one window; of a flood the older ones are passed over, or it would hold the window up."""
+
+
+CHINESE = ("chinese-encoder", "chinese-tokenizer")
+"""Models without which Chinese texts are read as English ones of low quality."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tongue:
+    """What reads one language."""
+
+    reader: SentenceReader
+    head: ProjectedHead
+    """Of what the reader gives as features."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +55,17 @@ class LanguageEncoder:
     and a change of mind is believed after a few seconds. Of several sources (typed, spoken) the one decides whose
     pooled quality, aged by the same half-life against the newest text of all, is best; the others are `rivals`.
 
-    A text without a letter, a digit or an emoji is no evidence; one in a language that the encoder cannot read is
-    evidence of low quality.
+    A text without a letter or an emoji is no evidence; one in a language that the encoder cannot read is evidence of
+    low quality.
     """
 
     modality = Modality.TEXT
 
-    def __init__(self, reader: SentenceReader, head: ProjectedHead) -> None:
-        """`head` reads the features of `reader` and speaks the agent's labels."""
-        self._reader = reader
-        self._head = head
+    def __init__(self, english: Tongue, chinese: Callable[[], Tongue] | None = None) -> None:
+        """Both speak the agent's labels under the same prior; `chinese` is called when the first such text comes."""
+        self._english = english
+        self._open_chinese = chinese
+        self._chinese: Tongue | None = None
         self._said: WeakKeyDictionary[Sample, _Said | None] = WeakKeyDictionary()
 
     @classmethod
@@ -68,8 +82,19 @@ class LanguageEncoder:
 
         Raises `ModelError`, `EngineError` and `HeadError`.
         """
-        head = Head.load(Path(store.path("language-head"))).onto(labels, mapping)
-        return cls(SentenceReader.open(store, backend=backend, threads=threads), head)
+        head = Head.load(store.path("language-head"))
+        english = Tongue(SentenceReader.open(store, backend=backend, threads=threads), head.onto(labels, mapping))
+        if not all(store.file(store.model(name)).exists() for name in CHINESE):
+            return cls(english)
+        for name in CHINESE:
+            store.path(name)  # what is wrong with it is said now, not when the first text comes
+        other = Head.load(store.path("chinese-head")).under(head.prior)
+
+        def chinese() -> Tongue:
+            reader = SentenceReader.open(store, "chinese", backend=backend, threads=threads)
+            return Tongue(reader, other.onto(labels, mapping))
+
+        return cls(english, chinese)
 
     def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
         """See `agent.seams.Encoder`. Samples that are not text are a bug of the caller."""
@@ -90,30 +115,44 @@ class LanguageEncoder:
         return Reading(replace(best, rivals=rivals) if rivals else best)
 
     def close(self) -> None:
-        self._reader.engine.close()
+        for tongue in (self._english, self._chinese):
+            if tongue is not None:
+                tongue.reader.engine.close()
 
     def __str__(self) -> str:
-        return f"text in English to {', '.join(self._head.head.labels)}: {self._reader.engine}"
+        languages = "English and Chinese" if self._open_chinese else "English"
+        return f"text in {languages} to {', '.join(self._english.head.head.labels)}: {self._english.reader.engine}"
 
     def _read(self, samples: Sequence[Sample]) -> None:
         """Work out, and remember, what each of these says by itself; of a flood only the newest `MOST_NEW`."""
         for sample in samples[:-MOST_NEW]:
             self._said[sample] = None
         samples = samples[-MOST_NEW:]
-        batch: list[tuple[Sample, list[int], float]] = []
+        by_tongue: dict[bool, list[tuple[Sample, list[int], float]]] = {}
         for sample in samples:
             assert isinstance(sample.payload, Text), f"{sample.source} sent {type(sample.payload).__name__} as text"
-            spelled = spell_out(sample.payload.text)
+            spelled, lang = spell_out(sample.payload.text), sample.payload.lang
             if not spelled:
                 self._said[sample] = None
                 continue
-            words = self._reader.tokenize(spelled)
+            chinese = self._open_chinese is not None and is_chinese(spelled, lang)
+            words = self._tongue(chinese=chinese).reader.tokenize(spelled)
             fragments = sum(token.startswith("##") for token in words.tokens)
-            batch.append((sample, words.ids, quality(spelled, fragments=fragments, lang=sample.payload.lang)))
-        if batch:
-            posteriors = self._head.posterior(self._reader.features([ids for _, ids, _ in batch]))
+            trust = quality_chinese(spelled) if chinese else quality(spelled, fragments=fragments, lang=lang)
+            by_tongue.setdefault(chinese, []).append((sample, words.ids, trust))
+        for chinese, batch in by_tongue.items():
+            tongue = self._tongue(chinese=chinese)
+            posteriors = tongue.head.posterior(tongue.reader.features([ids for _, ids, _ in batch]))
             for (sample, _, trust), probs in zip(batch, posteriors, strict=True):
                 self._said[sample] = _Said(probs, trust)
+
+    def _tongue(self, *, chinese: bool) -> Tongue:
+        if not chinese:
+            return self._english
+        if self._chinese is None:
+            assert self._open_chinese is not None, "else no text is taken for Chinese"
+            self._chinese = self._open_chinese()
+        return self._chinese
 
     def _pool(self, source: str, texts: Sequence[tuple[Sample, _Said]]) -> Evidence:
         newest_ns = max(sample.end_ns for sample, _ in texts)
@@ -127,10 +166,10 @@ class LanguageEncoder:
             modality=Modality.TEXT,
             source=source,
             probs=probs / probs.sum(),
-            prior=self._head.prior,
+            prior=self._english.head.prior,
             quality=float(shares @ qualities),
             t_ns=newest_ns,
-            engine=self._reader.engine.backend,
+            engine=self._english.reader.engine.backend,
         )
 
 

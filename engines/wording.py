@@ -96,6 +96,42 @@ def quality(spelled: str, *, fragments: int, lang: str | None = None) -> float:
     return length * latin * english / (english + foreign)
 
 
+def is_chinese(spelled: str, lang: str | None = None) -> bool:
+    """Whether a spelled-out text is for a Chinese reader: as its tag says, else by its characters.
+
+    Without a tag it is where there are at least as many Han characters as words in Latin letters, and neither kana nor
+    hangul.
+    """
+    if lang is not None:
+        return re.fullmatch(r"zh([-_].*)?", lang.lower()) is not None
+    scripts = [_script(character) for character in spelled if character.isalpha()]
+    return (
+        scripts.count("CJK") > 0 and not {"HIRAGANA", "KATAKANA", "HANGUL"} & {*scripts} and _han_share(spelled) >= 0.5
+    )
+
+
+def quality_chinese(spelled: str) -> float:
+    """How far a Chinese reader's answer can be trusted, 0..1: length × the share of Han characters.
+
+    Length is n / (n + 2) for n characters, two of which make a word; a word in Latin letters counts as a character.
+    """
+    share = _han_share(spelled)
+    n = sum(_script(character) == "CJK" for character in spelled)
+    return n / (n + 2) * share
+
+
+def _han_share(spelled: str) -> float:
+    """Han characters among Han characters and words in other scripts."""
+    han = sum(_script(character) == "CJK" for character in spelled if character.isalpha())
+    others = sum(_script(word[0]) != "CJK" for word in _WORD.findall(spelled))
+    return han / max(1, han + others)
+
+
+def _script(letter: str) -> str:
+    """First word of the letter's Unicode name, which is its script for most."""
+    return unicodedata.name(letter, "").partition(" ")[0]
+
+
 def _spell(character: str) -> str:
     if character < "\u2600" or unicodedata.category(character) not in ("So", "Sk"):
         return " " if character in "\u200d\ufe0f" else character

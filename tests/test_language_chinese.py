@@ -1,0 +1,143 @@
+"""Chinese texts, with the real models: 42 easy sentences that were written for this and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from agent.types import Evidence, Sample, Text
+from engines.evaluation.metrics import report
+from engines.language import CHINESE, LanguageEncoder
+from engines.models import ModelStore
+from engines.sentences import SentenceReader
+from engines.training.comments import LABELS
+from engines.wording import is_chinese, quality_chinese
+
+SENTENCES = {
+    "neutral": [
+        "会议十点在四号房间开始。",
+        "火车从三号站台出发。",
+        "超市在银行旁边。",
+        "他住在北京，在一家公司上班。",
+        "这本书有三百页。",
+        "明天是星期三。",
+    ],
+    "happy": [
+        "我今天太高兴了！",
+        "谢谢你，我好爱你！",
+        "太棒了，我们赢了！",
+        "哈哈，这个笑话真好笑。",
+        "我为你感到骄傲，恭喜！",
+        "能见到你真是太开心了。",
+    ],
+    "sad": [
+        "我好难过，一直在哭。",
+        "奶奶去世了，我非常想念她。",
+        "我觉得很孤独，没有人在乎我。",
+        "对不起，我真的很后悔。",
+        "太让我失望了。",
+        "她离开我了，我的心都碎了。",
+    ],
+    "angry": [
+        "你给我滚出去，我受够你了！",
+        "我非常生气，这太不公平了！",
+        "你怎么敢这样对我！",
+        "别再骗我了，你这个混蛋！",
+        "这服务太差了，气死我了。",
+        "我讨厌你，你总是撒谎。",
+    ],
+    "fearful": [
+        "我好害怕，救救我！",
+        "明天的手术让我很紧张。",
+        "有人在跟踪我，我很恐惧。",
+        "我担心会发生可怕的事情。",
+        "那个声音吓死我了。",
+        "我不敢一个人在黑暗里睡觉。",
+    ],
+    "disgusted": [
+        "这太恶心了，我想吐。",
+        "汤里有一只蟑螂，真恶心。",
+        "那股臭味令人作呕。",
+        "他吃东西的样子让我反胃。",
+        "垃圾发臭了，好恶心。",
+        "这种行为真令人厌恶。",
+    ],
+    "surprised": [
+        "哇，真没想到！",
+        "什么？你说的是真的吗？",
+        "天哪，太让人惊讶了！",
+        "我不敢相信你会来！",
+        "真奇怪，这是怎么回事？",
+        "居然是他赢了，太意外了！",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Iterator[LanguageEncoder]:
+    store = ModelStore()
+    store.fetch(CHINESE)
+    encoder = LanguageEncoder.open(store, labels=LABELS, backend="onnxruntime")
+    yield encoder
+    encoder.close()
+
+
+def read(encoder: LanguageEncoder, words: str) -> Evidence:
+    found = encoder.encode([Sample("text", Text(words), 0, 0, 0)], 0).evidence
+    assert found is not None
+    return found
+
+
+def test_easy_sentences(encoder: LanguageEncoder) -> None:
+    items = [(words, k) for k, label in enumerate(LABELS) for words in SENTENCES[label]]
+    probs = np.array([read(encoder, words).probs for words, _ in items])
+    found = report(np.array([k for _, k in items]), probs)
+    print(found, {LABELS[k]: round(recall, 2) for k, recall in found.recall.items()})
+    assert found.uar > 3 / 7, "three times what guessing would find"
+
+
+def test_chinese_has_the_quality_of_its_length(encoder: LanguageEncoder) -> None:
+    assert read(encoder, "我今天太高兴了，谢谢你！").quality > 0.7
+    assert read(encoder, "好").quality < 0.5
+
+
+def test_a_prior_is_shared_by_both_languages(encoder: LanguageEncoder) -> None:
+    one, other = (read(encoder, words).prior for words in ("我今天太高兴了", "I am so happy today"))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "lang", "wanted"),
+    [
+        ("我今天很高兴", None, True),
+        ("我今天 very happy", None, True),
+        ("今 today I am very happy", None, False),
+        ("私はとても嬉しいです", None, False),
+        ("나는 행복하다", None, False),
+        ("I am so happy", None, False),
+        ("I am so happy", "zh-Hans", True),
+        ("我今天很高兴", "ja", False),
+        ("!?", None, False),
+    ],
+)
+def test_what_is_chinese(words: str, lang: str | None, wanted: bool) -> None:
+    assert is_chinese(words, lang) is wanted
+
+
+def test_quality_falls_with_foreign_words() -> None:
+    assert (
+        quality_chinese("我今天很高兴很高兴")
+        > quality_chinese("我今天很高兴 very happy")
+        > quality_chinese("高 very happy")
+    )
+
+
+def test_word_pieces_and_their_prefix(encoder: LanguageEncoder) -> None:
+    reader = SentenceReader.open(ModelStore(), "chinese", backend="onnxruntime")
+    assert reader.tokenize("我今天很高兴！").tokens == ["<s>", "▁que", "ry", ":", "▁我", "今天", "很高兴", "!", "</s>"]
+    vectors = reader.features([reader.tokenize(words).ids for words in ("我今天很高兴", "I am happy today", "三百页")])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[2] @ vectors[1], "what means the same is near in both languages"
+    reader.engine.close()
