@@ -10,7 +10,7 @@ cutting costs the number of samples that the window holds.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from enum import Enum, auto
 from agent.types import Absence, Modality, Sample, Source, Window, nbytes
 
 MIB = 1 << 20
+_BEFORE_ALL = -(1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class SlidingWindow:
         self._streams = {source.name: _Stream(source, self._buffers[source.modality]) for source in sources}
         self._future_ns = bounds.future_ns
         self._longest_ns = max(spans_ns.values())
-        self._cut_end_ns = -(1 << 62)
+        self._cut_end_ns = _BEFORE_ALL
         self.next_end_ns = (start_ns // hop_ns + 1) * hop_ns
 
     @property
@@ -95,12 +96,12 @@ class SlidingWindow:
         if end_ns <= self._cut_end_ns - late_by_ns:
             return self._drop(sample, "late")
         if not late_by_ns:
-            if end_ns == stream.newest_ns:
-                return self._drop(sample, "duplicate")
             if end_ns > stream.newest_ns:
                 stream.newest_ns = end_ns
                 if end_ns > stream.watermark_ns:
                     stream.watermark_ns = end_ns
+            elif end_ns == stream.newest_ns or stream.buffer.holds(sample.source, end_ns):
+                return self._drop(sample, "duplicate")
         for oldest in stream.buffer.add(sample):
             self._drop(oldest, "overflow")
         return True
@@ -176,8 +177,8 @@ class _Stream:
     buffer: _Buffer
     """Of its modality."""
     state: SourceState = SourceState.LIVE
-    watermark_ns: int = -1
-    newest_ns: int = -1
+    watermark_ns: int = _BEFORE_ALL
+    newest_ns: int = _BEFORE_ALL
 
 
 def _order(sample: Sample) -> tuple[int, int, str]:
@@ -196,6 +197,12 @@ class _Buffer:
     bounds: Bounds
     samples: list[Sample] = field(default_factory=list)
     nbytes: int = 0
+
+    def holds(self, source: str, end_ns: int) -> bool:
+        """Whether there is a sample of that source with that end."""
+        first = bisect_left(self.samples, end_ns, key=_end_ns)
+        alike = self.samples[first : bisect_right(self.samples, end_ns, lo=first, key=_end_ns)]
+        return any(sample.source == source for sample in alike)
 
     def add(self, sample: Sample) -> Sequence[Sample]:
         """Put a sample in its place; returns what had to go for it."""

@@ -128,6 +128,29 @@ def test_a_duplicate_stamp_is_dropped_and_a_backward_one_put_in_its_place() -> N
     assert w.dropped == {("camera", "duplicate"): 1}
 
 
+def test_a_sample_that_comes_again_is_dropped_whatever_came_between() -> None:
+    w = window(CAMERA, Source("other", VISION), MICROPHONE)
+    for source, end in (("camera", 50), ("camera", 60), ("other", 50), ("camera", 50)):
+        w.add(frame(end, source))
+    (cut,) = w.cut(150)
+    assert [(sample.source, sample.end_ns) for sample in cut.parts[VISION]] == [
+        ("camera", 50),
+        ("other", 50),
+        ("camera", 60),
+    ]
+    assert w.dropped == {("camera", "duplicate"): 1}
+
+
+def test_instants_may_lie_before_zero() -> None:
+    w = window(start_ns=-1_000)
+    assert w.cut(-900) == []  # nobody has delivered up to there
+    for end in (-950, -900, -1):
+        assert w.add(frame(end))
+        assert w.add(audio(end - 1, end))
+    (cut,) = w.cut(-850)
+    assert (cut.end_ns, cut.settled, stamps(cut, VISION)) == (-900, True, [-950, -900])
+
+
 def test_a_stamp_from_the_future_does_not_settle_windows_for_ever() -> None:
     w = window(bounds=Bounds(future_ns=1_000))
     assert not w.add(frame(5_000, arrival_ns=100))
