@@ -1,7 +1,8 @@
 """The face encoder: what the faces in a window's frames look like.
 
-BlazeFace finds the face (`engines.detector`), it is cut out upright (`engines.portrait`), a mini-Xception describes
-it, and a linear head trained on real-world faces (`engines.training.face`) reads the labels from that.
+BlazeFace finds the face (`engines.detector`), it is cut out upright (`engines.portrait`), two small networks describe
+it, a mini-Xception close up and in grey, and one with a wider view and colours that was trained further on real-world
+faces (`engines.training.face`), and a linear head trained with it reads the labels from both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from engines import Backend, Engine, open_engine
 from engines.detector import Cascade, Detector, Face, FaceFinder
 from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
-from engines.portrait import choose, cut, quality
+from engines.portrait import Portrait, choose, quality, take
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +44,41 @@ class _Look:
     quality: float
 
 
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What describes a face."""
+
+    close: Engine
+    """``face-encoder``: grey, close."""
+    wide: Engine
+    """``face-embedding``: in colour, with hair and chin."""
+
+    @classmethod
+    def open(cls, store: ModelStore, *, backend: Backend = "auto") -> Networks:
+        """Raises `engines.models.ModelError` and `EngineError`."""
+        return cls(*(open_engine(store.path(name), backend) for name in ("face-encoder", "face-embedding")))
+
+    def close_both(self) -> None:
+        self.close.close()
+        self.wide.close()
+
+
 class FaceEncoder:
     """Evidence from the frames of one or several cameras. The one with the best quality decides."""
 
     modality = Modality.VISION
 
     def __init__(
-        self, *, finder: FaceFinder, expression: Engine, head: ProjectedHead, rate_hz: float = RATE_HZ
+        self, *, finder: FaceFinder, networks: Networks, head: ProjectedHead, rate_hz: float = RATE_HZ
     ) -> None:
-        """`head` reads the `features` that `expression` gives and speaks the agent's labels.
+        """`head` reads the `features` that `networks` give and speaks the agent's labels.
 
         Of each source one frame in 1/`rate_hz` seconds is looked at.
         """
         if not rate_hz > 0:
             raise ValueError(f"face encoder: rate_hz must be above 0, is {rate_hz}")
         self._finder = finder
-        self._expression = expression
+        self._networks = networks
         self._head = head
         self._slot_ns = round(1e9 / rate_hz)
         self._looks: WeakKeyDictionary[Sample, _Look] = WeakKeyDictionary()
@@ -80,7 +100,7 @@ class FaceEncoder:
         """
         return cls(
             finder=open_finder(store, backend=backend),
-            expression=open_engine(store.path("face-encoder"), backend),
+            networks=Networks.open(store, backend=backend),
             head=Head.load(store.path("face-head")).onto(labels, mapping),
             rate_hz=rate_hz,
         )
@@ -110,10 +130,10 @@ class FaceEncoder:
 
     def close(self) -> None:
         self._finder.close()
-        self._expression.close()
+        self._networks.close_both()
 
     def __str__(self) -> str:
-        return f"faces to {', '.join(self._head.head.labels)}: {self._expression}"
+        return f"faces to {', '.join(self._head.head.labels)}: {self._networks.wide}"
 
     def _new(self, frames: Sequence[Sample]) -> list[Sample]:
         """Of one source's frames, oldest first, those to look at now: the newest of each slot not yet looked into.
@@ -132,7 +152,7 @@ class FaceEncoder:
         frames = {sample: frame for sample in samples if (frame := self._picture(sample)) is not None}
         faces = [choose(found, frame) for found, frame in self._detected(frames.values())]
         seen = [
-            (sample, face, cut(frame, face))
+            (sample, face, take(frame, face))
             for (sample, frame), face in zip(frames.items(), faces, strict=True)
             if face is not None
         ]
@@ -140,9 +160,9 @@ class FaceEncoder:
             self._looks[sample] = _Look(None, 0.0)
         if not seen:
             return
-        probs = self._head.posterior(features([grey for _, _, grey in seen], self._expression))
-        for (sample, face, grey), row in zip(seen, probs, strict=True):
-            self._looks[sample] = _Look(row, quality(face, grey))
+        probs = self._head.posterior(features([shown for _, _, shown in seen], self._networks))
+        for (sample, face, shown), row in zip(seen, probs, strict=True):
+            self._looks[sample] = _Look(row, quality(face, shown.grey))
 
     def _detected(self, frames: Iterable[U8]) -> Iterable[tuple[Sequence[Face], U8]]:
         pictures = list(frames)
@@ -181,7 +201,7 @@ class FaceEncoder:
             prior=self._head.prior,
             quality=sum(good for _, _, good in faces) / len(looks),
             t_ns=max(sample.end_ns for sample, _, _ in faces),
-            engine=self._expression.backend,
+            engine=self._networks.wide.backend,
         )
 
 
@@ -199,16 +219,39 @@ def near_then_far(near: Engine, far: Engine) -> FaceFinder:
     return Cascade([Detector(near, border=NEAR_BORDER, least=NEAR_LEAST), Detector(far, border=FAR_BORDER)])
 
 
-def features(greys: Sequence[U8], expression: Engine) -> F32:
-    """What the head reads of N cut-out faces (SIDE, SIDE) grey, (N, D): the network's, run once for all.
+def features(portraits: Sequence[Portrait], networks: Networks) -> F32:
+    """What the head reads of N faces, (N, D): what `described` gives for the close networks, and for the wide one."""
+    close = described([shown.grey for shown in portraits], networks.close)
+    wide = networks.wide.infer({networks.wide.inputs[0].name: both_ways(colours([shown.wide for shown in portraits]))})
+    return np.concatenate([mirrored_mean(wide["embedding"]), close], axis=1)
 
-    Its last feature maps, then its own opinion as logits less their mean. Of each face and its mirror image the mean:
-    which side of a face is which says nothing about its expression.
+
+def described(greys: Sequence[U8], expression: Engine) -> F32:
+    """N close cut-outs (SIDE, SIDE) as a mini-Xception sees them, (N, D): the network run once for all.
+
+    Its last feature maps, then its own opinion as logits less their mean.
     """
-    faces = np.stack(greys)[:, np.newaxis]  # (N, 1, SIDE, SIDE)
-    both = np.concatenate([faces, faces[..., ::-1]]).astype(np.float32) / np.float32(127.5) - 1
-    outputs = expression.infer({expression.inputs[0].name: both})
+    faces = np.stack(greys)[:, np.newaxis].astype(np.float32) / np.float32(127.5) - 1  # (N, 1, SIDE, SIDE)
+    outputs = expression.infer({expression.inputs[0].name: both_ways(faces)})
     logits = np.log(np.maximum(outputs["probs"], 1e-9))
     logits -= logits.mean(axis=1, keepdims=True)
-    described = np.concatenate([outputs["features"], logits], axis=1)
-    return np.asarray((described[: len(greys)] + described[len(greys) :]) / 2, dtype=np.float32)
+    return mirrored_mean(np.concatenate([outputs["features"], logits], axis=1))
+
+
+def colours(wide: Sequence[U8]) -> F32:
+    """N wide cut-outs (S, S, 3) BGR as the network takes them: (N, 3, S, S) RGB, 0..255."""
+    return np.stack(wide)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def both_ways(faces: F32) -> F32:
+    """(N, …, W) to (2 N, …, W): the faces, then their mirror images.
+
+    Which side of a face is which says nothing about its expression, so that the mean over both is what is read.
+    """
+    return np.concatenate([faces, faces[..., ::-1]])
+
+
+def mirrored_mean(rows: F32) -> F32:
+    """(2 N, D) of `both_ways` to (N, D)."""
+    half = len(rows) // 2
+    return np.asarray((rows[:half] + rows[half:]) / 2, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One face cut out of a frame, upright and grey, and how well it can be read.
+"""One face cut out of a frame, upright, close and grey or wide and in colour, and how well it can be read.
 
 The parts of the quality are each 0..1 and flat at 1 over what is ordinary, so that their product drops only where
 something is wrong. Where they bend was set on pictures from the press (``labels.csv`` of `engines.training.face`) and
@@ -8,6 +8,7 @@ on copies of them that were blurred, darkened and shrunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,9 +20,12 @@ SIDE = 64
 """Pixels of a cut-out, each way; what mini-Xception takes."""
 MARGIN = 1.1
 """Side of the cut-out in longer sides of the face's box."""
+WIDE_SIDE, WIDE_MARGIN = 112, 1.3
+"""The same of the wide cut-out: what face-api's expression net takes, which saw faces with hair and chin."""
 LIFT = 0.08
 """How far the cut-out is moved towards the forehead, in its sides."""
-_LARGEST = 8 * SIDE
+_LARGEST = 8
+"""How many times larger a cut-out may be before it is averaged down."""
 _BLURRED, _SHARP = -2.6, -1.5
 """Decimal logarithm of the detail at which sharpness is none and full: pictures from the press have -1.0 to -0.4, and
 a Gaussian blur of a 64th of the face takes them to -1.4, of a 32nd to -2.1, of a 20th to -2.5."""
@@ -40,8 +44,28 @@ def choose(faces: Sequence[Face], frame: U8) -> Face | None:
     return max(faces, key=weight, default=None)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Portrait:
+    """One face as the networks take it."""
+
+    grey: U8
+    """(SIDE, SIDE), close."""
+    wide: U8
+    """(WIDE_SIDE, WIDE_SIDE, 3) BGR, with hair and chin."""
+
+
+def take(frame: U8, face: Face) -> Portrait:
+    """Both cut-outs of a face in a frame (H, W, 3) BGR."""
+    return Portrait(cut(frame, face), _upright(frame, face, WIDE_SIDE, WIDE_MARGIN))
+
+
 def cut(frame: U8, face: Face) -> U8:
-    """The face as (SIDE, SIDE) grey levels, rolled so that its eyes are level.
+    """The face as (SIDE, SIDE) grey levels."""
+    return np.asarray(cv2.cvtColor(_upright(frame, face, SIDE, MARGIN), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+
+
+def _upright(frame: U8, face: Face, out: int, margin: float) -> U8:
+    """A square of `margin` times the face's longer side as (out, out, 3) BGR, rolled so that the eyes are level.
 
     What lies outside the frame repeats its edge. A large face is cut out large and then averaged down, so that its
     texture does not turn into noise.
@@ -49,9 +73,9 @@ def cut(frame: U8, face: Face) -> U8:
     eyes = face.points[1] - face.points[0]
     right = eyes / max(float(np.linalg.norm(eyes)), 1e-6)  # unit vectors of the cut-out's axes, in the frame
     down = np.array([-right[1], right[0]])
-    side = MARGIN * max(face.width, face.height)
+    side = margin * max(face.width, face.height)
     centre = face.box.reshape(2, 2).mean(axis=0) - LIFT * side * down
-    pixels = int(np.clip(np.ceil(side / (1.5 * SIDE)), 1, _LARGEST // SIDE)) * SIDE
+    pixels = int(np.clip(np.ceil(side / (1.5 * out)), 1, _LARGEST)) * out
     step = side / pixels
     corner = centre - (right + down) * step * (pixels - 1) / 2
     matrix = np.column_stack([right * step, down * step, corner])  # from the cut-out's pixels to the frame's
@@ -62,8 +86,7 @@ def cut(frame: U8, face: Face) -> U8:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    grey = cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY)
-    return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(patch, (out, out), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def quality(face: Face, grey: U8) -> float:

@@ -35,7 +35,8 @@ def names() -> dict[str, tuple[int, ...]]:
 def package(folder: Path) -> tuple[Path, Path, dict[str, npt.NDArray[Any]]]:
     """A shard and its manifest, and what they hold in the file's order of axes; the biases are not packed."""
     rng = np.random.default_rng(0)
-    data, entries, held = b"", [], {}
+    data, entries = b"", list[dict[str, object]]()
+    held: dict[str, npt.NDArray[Any]] = {}
     for name, shape in names().items():
         if name.endswith("bias"):
             values = rng.normal(0, 0.1, shape).astype(np.float32)
@@ -62,7 +63,7 @@ def convolved(x: npt.NDArray[Any], kernel: npt.NDArray[Any], stride: int) -> npt
         for i in range(3)
         for j in range(3)
     ]
-    return np.sum([a * k[:, 0] if kernel.shape[3] == 1 else a @ k for a, k in parts], axis=0)
+    return np.asarray(np.sum([a * k[:, 0] if kernel.shape[3] == 1 else a @ k for a, k in parts], axis=0))
 
 
 def reference(picture: npt.NDArray[Any], w: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -70,9 +71,9 @@ def reference(picture: npt.NDArray[Any], w: dict[str, npt.NDArray[Any]]) -> npt.
 
     def separable(x: npt.NDArray[Any], name: str, stride: int = 1) -> npt.NDArray[Any]:
         deep = convolved(x, w[f"{name}/depthwise_filter"], stride)
-        return deep @ w[f"{name}/pointwise_filter"][0, 0] + w[f"{name}/bias"]
+        return np.asarray(deep @ w[f"{name}/pointwise_filter"][0, 0] + w[f"{name}/bias"])
 
-    x = (picture - np.array(MEAN)) / 255
+    x = np.asarray((picture - np.array(MEAN)) / 255)
     for b in range(BLOCKS):
         name = f"dense{b}"
         if b == 0:
@@ -83,7 +84,7 @@ def reference(picture: npt.NDArray[Any], w: dict[str, npt.NDArray[Any]]) -> npt.
         two = separable(one, f"{name}/conv1")
         three = separable(np.maximum(one + two, 0), f"{name}/conv2")
         four = separable(np.maximum(one + two + three, 0), f"{name}/conv3")
-        x = np.maximum(one + two + three + four, 0)
+        x = np.asarray(np.maximum(one + two + three + four, 0))
     return x
 
 

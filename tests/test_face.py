@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from agent.types import F32, U8, Evidence, Modality, Sample
-from engines import Array, open_engine
+from engines import Array
 from engines.detector import Detector, Face
-from engines.face import FAR_BORDER, FaceEncoder, features, near_then_far
+from engines.face import FAR_BORDER, FaceEncoder, Networks, features, near_then_far
 from engines.head import Head
-from engines.portrait import SIDE, choose, cut, exposure, pose, quality, sharpness, size
+from engines.portrait import SIDE, WIDE_SIDE, Portrait, choose, cut, exposure, pose, quality, sharpness, size, take
 from tests.faces import EYES, engine, portrait, scene, shot, store
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -32,17 +32,19 @@ class Parts:
     """An encoder whose engines count their runs."""
 
     def __init__(self, *, rate_hz: float = 5.0) -> None:
-        self.near, self.far, self.expression = map(engine, ("face-detector-near", "face-detector-far", "face-encoder"))
+        self.near, self.far = map(engine, ("face-detector-near", "face-detector-far"))
+        self.close, self.wide = map(engine, ("face-encoder", "face-embedding"))
         self.encoder = FaceEncoder(
             finder=near_then_far(self.near, self.far),
-            expression=self.expression,
+            networks=Networks(self.close, self.wide),
             head=Head.load(store().path("face-head")).onto(LABELS),
             rate_hz=rate_hz,
         )
 
     def rows(self) -> tuple[int, int]:
         """Frames looked at, and faces described (each with its mirror image)."""
-        return self.near.rows, self.expression.rows // 2
+        assert self.close.rows == self.wide.rows
+        return self.near.rows, self.wide.rows // 2
 
 
 def read(encoder: FaceEncoder, *samples: Sample) -> Evidence | None:
@@ -129,9 +131,9 @@ def test_new_frames_go_as_one_batch_and_none_is_looked_at_twice() -> None:
     parts = Parts()
     samples = [shot(scene(face_px=200 + 5 * i), at_s=i / 5 + 0.05) for i in range(8)]
     first = seen(parts.encoder, *samples[:5])
-    assert (parts.near.calls, parts.expression.calls, *parts.rows()) == (1, 1, 5, 5)
+    assert (parts.near.calls, parts.wide.calls, *parts.rows()) == (1, 1, 5, 5)
     again = seen(parts.encoder, *samples[:5])
-    assert (parts.near.calls, parts.expression.calls) == (1, 1)
+    assert (parts.near.calls, parts.wide.calls) == (1, 1)
     np.testing.assert_array_equal(first.probs, again.probs)
     read(parts.encoder, *samples[3:])
     assert (parts.near.calls, *parts.rows()) == (2, 8, 8)
@@ -205,10 +207,17 @@ def test_a_rate_of_zero_is_refused() -> None:
 
 
 def test_left_and_right_do_not_matter() -> None:
-    grey = face_of(portrait())[1]
-    expression = open_engine(store().path("face-encoder"), "onnxruntime")
-    one, other = features([grey, np.ascontiguousarray(grey[:, ::-1])], expression)
-    np.testing.assert_allclose(one, other, atol=1e-4)
+    shown = take(portrait(), face_of(portrait())[0])
+    mirrored = Portrait(shown.grey[:, ::-1], shown.wide[:, ::-1])
+    networks = Networks.open(store(), backend="onnxruntime")
+    one, other = features([shown, mirrored], networks)
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_the_head_reads_what_the_networks_give(encoder: FaceEncoder) -> None:
+    head = Head.load(store().path("face-head"))
+    shown = take(portrait(), face_of(portrait())[0])
+    assert features([shown], Networks.open(store(), backend="onnxruntime")).shape == (1, len(head.mean))
 
 
 # The cut-out and its quality
@@ -226,6 +235,23 @@ def test_a_rolled_face_is_cut_out_upright() -> None:
     rolled = face_of(cv2.warpAffine(portrait(), turn, (512, 512)))[1].astype(float)
     assert straight.shape == (SIDE, SIDE)
     assert np.corrcoef(straight.ravel(), rolled.ravel())[0, 1] > 0.8
+
+
+def test_the_wide_cut_out_shows_more_of_the_same_in_colour() -> None:
+    face, grey = face_of(portrait())
+    wide = take(portrait(), face).wide
+    assert wide.shape == (WIDE_SIDE, WIDE_SIDE, 3)
+    assert np.ptp(wide.astype(int), axis=2).max() > 20  # colours
+    levels = cv2.cvtColor(wide, cv2.COLOR_BGR2GRAY)
+    inner = round(WIDE_SIDE * 1.1 / 1.3)
+    rest = WIDE_SIDE - inner
+    overlaps = [  # the wide one is lifted by a share of its own, larger side
+        np.corrcoef(
+            cv2.resize(levels[y : y + inner, rest // 2 : rest // 2 + inner], (SIDE, SIDE)).ravel(), grey.ravel()
+        )[0, 1]
+        for y in range(rest + 1)
+    ]
+    assert max(overlaps) > 0.95
 
 
 def test_the_eyes_of_a_cut_out_lie_where_faces_have_them() -> None:

@@ -1,4 +1,6 @@
-"""Training of the face encoder's head, from pictures to a head; and the scenes that detectors are tried on."""
+"""The pictures that the face encoder is trained on, and the scenes that detectors are tried on.
+
+The training itself needs torch: tests/train/test_face.py."""
 
 import csv
 from collections.abc import Iterator
@@ -13,11 +15,12 @@ from threadpoolctl import threadpool_limits
 
 from agent.types import F32
 from engines.detector import Face
-from engines.head import Head
-from engines.training.face import LABELS, OPINION, TRUST, fit_head, main
+from engines.training.face_data import DataError, read_picture, read_table, spoil
 from engines.training.linear import ece, fit
 from engines.training.scenes import HEIGHT, SIZES, WIDTH, Scene, make_scenes
-from tests.faces import portrait, store
+from tests.faces import portrait
+
+LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 
 
 @pytest.fixture(autouse=True)
@@ -42,39 +45,59 @@ def folder_of(path: Path, *, each: int) -> Path:
     return path
 
 
-def test_pictures_become_a_head_that_the_encoder_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store()  # fetched
-    data = folder_of(tmp_path, each=6)
-    arguments = [
-        "--data",
-        str(data),
-        "--cache",
-        str(tmp_path / "cache"),
-        "--out",
-        str(tmp_path / "face.npz"),
-        "--folds",
-        "0",
-    ]
-    assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "42 pictures, a face found in 41" in said
-    assert "val: n 7, accuracy" in said
-    assert "folds" not in said
-    head, deployed = Head.load(tmp_path / "face.npz"), Head.load(store().path("face-head"))
-    assert head.labels == deployed.labels == LABELS
-    assert head.weight.shape == deployed.weight.shape
-    (cached,) = (tmp_path / "cache").iterdir()
-    with np.load(cached) as arrays:
-        assert arrays["x"].shape == (41, len(head.mean))
-        assert 3 not in arrays["item"]
+def test_a_table_without_people_and_split_keeps_some_for_val(tmp_path: Path) -> None:
+    lines = "".join(f"{i}.png,happy\n" for i in range(400))
+    (tmp_path / "labels.csv").write_text(f"file,label\n{lines}")
+    table = read_table(tmp_path)
+    assert len(set(table.people.tolist())) == 400
+    assert 0.8 < table.train.mean() < 0.95
+    np.testing.assert_array_equal(table.train, read_table(tmp_path).train)
+
+
+def test_a_table_keeps_to_its_split_and_people(tmp_path: Path) -> None:
+    table = read_table(folder_of(tmp_path, each=4))
+    assert table.people[:7].tolist() == ["p0"] * 7
+    assert table.train.tolist() == [True] * 21 + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,emotion\na.png,happy\n", "header with the columns file and label"),
+        ("file,label\n", "header with the columns file and label"),
+        ("file,label,split\na.png,happy,train\nb.png,sad,test\n", "line 3: split 'test' is neither train nor val"),
+    ],
+)
+def test_a_table_that_is_no_table_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path)
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"labels\.csv: it names the pictures"):
+        read_table(tmp_path)
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    store()
-    (tmp_path / "labels.csv").write_text("file,label,split,identity\nbroken.jpg,happy,train,a\n")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"broken\.jpg: named in labels\.csv"):
-        main(["--data", str(tmp_path), "--out", str(tmp_path / "face.npz")])
+    with pytest.raises(DataError, match=r"broken\.jpg: named in labels\.csv"):
+        read_picture(tmp_path / "broken.jpg")
+
+
+def test_spoilt_pictures_are_worse_each_in_its_way() -> None:
+    frame = portrait()
+    worse = [spoil(frame, np.random.default_rng(seed), width=105) for seed in range(40)]
+    for picture in worse:
+        assert picture.shape == frame.shape
+        assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(worse[7], spoil(frame, np.random.default_rng(7), width=105))
+    levels = np.array([picture.mean() for picture in worse]) / frame.mean()
+    assert levels.min() < 0.5, "some are dark"
+    detail = [cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var() for picture in worse]
+    plain = cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var()
+    assert min(detail) < 0.2 * plain, "some are blurred"
+    assert any(np.ptp(picture.astype(int), axis=2).max() == 0 for picture in worse), "some have no colour"
 
 
 def examples(n: int, d: int, *, seed: int = 0) -> tuple[F32, npt.NDArray[np.intp], npt.NDArray[np.str_]]:
@@ -83,15 +106,6 @@ def examples(n: int, d: int, *, seed: int = 0) -> tuple[F32, npt.NDArray[np.intp
     y = rng.choice(len(LABELS), size=n, p=[0.5, 0.3, 0.05, 0.05, 0.03, 0.03, 0.04])
     centres = rng.normal(size=(len(LABELS), d))
     return (centres[y] * 0.5 + rng.normal(size=(n, d))).astype(np.float32), y, np.arange(n).astype(str)
-
-
-def test_copies_of_the_opinion_fold_into_one() -> None:
-    x, y, people = examples(250, 9)
-    head = fit_head(x, y, people)
-    copies = np.concatenate([x] + [x[:, -OPINION:]] * (TRUST - 1), axis=1)
-    settings: dict[str, Any] = {"class_weight": "balanced", "c": (1e-4, 3e-4), "folds": 3, "natural": True}
-    unfolded = fit(copies, y, labels=LABELS, groups=people, **settings)
-    np.testing.assert_allclose(head.posterior(x), unfolded.posterior(copies), atol=1e-6)
 
 
 def test_natural_calibration_holds_on_data_as_it_comes() -> None:

@@ -1,156 +1,138 @@
-"""Train the head of the face encoder: ``python -m engines.training face --data DIR [--cache DIR]``.
+"""Train the face encoder: ``python -m engines.training face --data DIR [--cache DIR] [--folds N]``.
 
-DIR holds pictures of faces and a ``labels.csv`` with the columns file, label, split (``train`` or ``val``) and
-identity, such as muxspace/facial_expressions (Apache-2.0). What is trained on are the features that the run-time's own
-detector, cut-out and network give. Printed are figures for ``val``, whose people are not in ``train``, and for folds
-over all pictures in which nobody is on both sides.
-
-The head that is written saw ``train`` alone.
+DIR holds pictures of faces and a ``labels.csv`` with the columns file and label, and maybe split (``train`` or
+``val``) and identity, such as muxspace/facial_expressions (Apache-2.0), or a person's own. Every picture is looked at
+with the run-time's own detector, cut-outs and networks. Written are ``face.onnx``, the wide network, and ``face.npz``,
+the head on it and the close one; they saw ``train`` alone. Measured are folds over all pictures in which nobody is on
+both sides, each trained in the same way from the start, and ``val``. What is done is kept in the cache: the same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import hashlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 
-import cv2
 import numpy as np
-import numpy.typing as npt
+from rich.progress import Progress
 from sklearn.model_selection import StratifiedGroupKFold
 
-from agent.types import F32, F64, U8
-from engines import Engine, open_engine
-from engines.detector import FaceFinder
-from engines.face import FAR_BORDER, NEAR_BORDER, NEAR_LEAST, features, open_finder
-from engines.head import Head
-from engines.models import ModelStore, sha256_of
-from engines.portrait import choose, cut
-from engines.training.linear import fit, report
+from agent.types import F64
+from engines.convert import faceapi
+from engines.models import default_cache, sha256_of
+from engines.training import face_net, face_top
+from engines.training.face_data import WAYS, DataError, Ints, Shown, Words, gather, models, read_table
+from engines.training.face_net import ROUNDS, Fitted, fit
+from engines.training.face_report import Measured, write
+from engines.training.face_top import read_weights
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
-RARE = "fearful"
-"""Too rare in the data (16 pictures) for its recall to say anything: left out of the mean recall that is compared."""
-STRENGTHS = (1e-4, 3e-4)
-"""Inverse strengths of the L2 penalty that are tried, on ``train`` alone."""
-OPINION = 7
-"""The last features are the network's own opinion, one per label of its training set."""
-TRUST = 50
-"""How much weaker the penalty on the opinion is than on the rest: it was formed on FER2013, with 4,097 fearful and 436
-disgusted faces in training, and is the best there is to go by for what is rare here."""
 FOLDS = 5
-_BATCH = 32
+SEED = 0
+"""Of the folds."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train, measure, print, write; 0."""
+    """Train, measure, print, write; 0, or 2 where the folder cannot be trained on."""
     parser = argparse.ArgumentParser(prog="python -m engines.training face", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv")
-    parser.add_argument("--cache", type=Path, help="folder in which features are kept between runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "weights" / "face.npz")
+    parser.add_argument("--cache", type=Path, default=default_cache().parent / "training", help="what is done is kept")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "weights", help="of the weights")
+    parser.add_argument("--report", type=Path, help="folder of face.json and face.png; the cache, if not given")
     parser.add_argument("--folds", type=int, default=FOLDS, help="of the check over all pictures; 0 leaves it out")
     args = parser.parse_args(argv)
-    with (args.data / "labels.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    x, item = _features(args.data, [row["file"] for row in rows], args.cache)
-    print(f"{len(rows)} pictures, a face found in {len(item)}")
-    y = np.array([LABELS.index(row["label"]) for row in rows])[item]
-    people = np.array([row["identity"] for row in rows])[item]
-    train = np.array([row["split"] == "train" for row in rows])[item]
-
-    head = fit_head(x[train], y[train], people[train])
-    head.save(args.out)
-    _print("val", y[~train], head.posterior(x[~train]))
-    if args.folds:
-        _print(f"{args.folds} folds by identity", y, _cross(x, y, people, folds=args.folds))
+    try:
+        _train(args.data, cache=args.cache, out=args.out, report=args.report or args.cache, folds=args.folds)
+    except DataError as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def fit_head(x: F32, y: npt.NDArray[np.intp], people: npt.NDArray[np.str_]) -> Head:
-    """A head on features (N, D), every label weighing the same, calibrated on the data as it comes.
-
-    A penalty that is `TRUST` times weaker is the same as that many copies of a feature, whose weights add up.
-    """
-    copies = np.concatenate([x] + [x[:, -OPINION:]] * (TRUST - 1), axis=1)
-    head = fit(copies, y, labels=LABELS, groups=people, class_weight="balanced", c=STRENGTHS, folds=3, natural=True)
-    rest = x.shape[1] - OPINION
-    opinion = head.weight[rest:].reshape(TRUST, OPINION, len(LABELS)).sum(axis=0)
-    kept = slice(0, x.shape[1])
-    weight = np.concatenate([head.weight[:rest], opinion])
-    return replace(head, mean=head.mean[kept], scale=head.scale[kept], weight=weight)
-
-
-def _cross(x: F32, y: npt.NDArray[np.intp], people: npt.NDArray[np.str_], *, folds: int) -> F64:
-    """Posteriors (N, K) of each picture by a head that saw nobody of its fold."""
-    probs = np.zeros((len(y), len(LABELS)))
-    for fitted, rest in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, people):
-        probs[rest] = fit_head(x[fitted], y[fitted], people[fitted]).posterior(x[rest])
-    return probs
-
-
-def _print(title: str, y: npt.NDArray[np.intp], probs: F64) -> None:
-    found = report(y, probs)
-    compared = np.mean([recall for k, recall in found.recall.items() if LABELS[k] != RARE])
-    recalls = ", ".join(f"{LABELS[k]} {recall:.2f}" for k, recall in found.recall.items())
-    print(f"{title}: {found}; uar without {RARE} {compared:.3f}; recall: {recalls}", flush=True)
+def _train(data: Path, *, cache: Path, out: Path, report: Path, folds: int) -> None:
+    table = read_table(data)
+    labels = labels_of(table.labels)
+    parts = models()
+    with Progress() as bar:
+        pictures = bar.add_task("pictures", total=len(table.files))
+        shown = gather(data, table.files, cache, parts, tick=lambda done: bar.update(pictures, completed=done))
+        bar.update(pictures, completed=len(table.files))
+        every = np.array([labels.index(name) for name in table.labels.tolist()])  # (pictures,)
+        y, people, train = every[shown.item], table.people[shown.item], table.train[shown.item]
+        job = _Job(shown, y, people, labels, cache, parts["expression-start"], bar)
+        fitted = job.fit(np.flatnonzero(train), "train")
+        out.mkdir(parents=True, exist_ok=True)
+        faceapi.graph(fitted.weights).save(out / "face.onnx", name="face")
+        fitted.head.save(out / "face.npz")
+        sets = {}
+        val = np.flatnonzero(~train)
+        if len(val):
+            probs = [fitted.posterior(shown, val, way=way) for way in range(len(WAYS))]
+            sets["val"] = Measured(every[~table.train], _places(shown.item, ~table.train), probs, shown.quality[val])
+        if folds:
+            probs = job.across(folds)
+            everything = np.ones(len(every), bool)
+            sets[f"{folds} folds"] = Measured(every, _places(shown.item, everything), probs, shown.quality)
+    write(report, sets, labels=labels, ways=WAYS, curves=job.curves)
 
 
-def _features(folder: Path, files: Sequence[str], cache: Path | None) -> tuple[F32, npt.NDArray[np.intp]]:
-    """Of the pictures in which a face is found: features (N, D), and their places (N,) in `files`."""
-    store = ModelStore()
-    parts = [store.path(name) for name in ("face-detector-near", "face-detector-far", "face-encoder")]
-    key = "-".join([*(sha256_of(part)[:8] for part in parts), f"{NEAR_BORDER}-{NEAR_LEAST}-{FAR_BORDER}"])
-    kept = cache / f"face-{key}.npz" if cache else None
-    if kept and kept.exists():
-        with np.load(kept, allow_pickle=False) as arrays:
-            return arrays["x"], arrays["item"]
-    finder = open_finder(store, backend="onnxruntime")
-    expression = open_engine(store.path("face-encoder"), "onnxruntime")
-    greys: list[U8] = []
-    item: list[int] = []
-    for start in range(0, len(files), _BATCH):
-        frames = [_read(folder / file) for file in files[start : start + _BATCH]]
-        for i, (frame, faces) in enumerate(zip(frames, finder.detect(frames), strict=True)):
-            face = choose(faces, frame)
-            if face is not None:
-                greys.append(cut(frame, face))
-                item.append(start + i)
-    x = np.concatenate([features(greys[i : i + _BATCH], expression) for i in range(0, len(greys), _BATCH)])
-    _time(_read(folder / files[item[0]]), finder, expression)
-    finder.close()
-    expression.close()
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, allow_pickle=False, x=x, item=np.array(item))
-    return x, np.array(item)
+def labels_of(found: Words) -> tuple[str, ...]:
+    """The project's that occur, in its order; then others by name. Raises `DataError` where there is but one."""
+    names = set(found.tolist())
+    labels = (*(label for label in LABELS if label in names), *sorted(names - set(LABELS)))
+    if len(labels) < 2:
+        raise DataError(f"labels.csv: at least two labels are needed to tell apart; found {', '.join(labels)}")
+    return labels
 
 
-def _read(path: Path) -> U8:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError(f"{path}: named in labels.csv, but cv2 reads no picture from it")
-    return np.asarray(picture, dtype=np.uint8)
+def _places(item: Ints, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Ints:
+    """Of the pictures with a face among the chosen, their places among these."""
+    return np.asarray((np.cumsum(chosen) - 1)[item[chosen[item]]], np.intp)
 
 
-def _time(frame: U8, finder: FaceFinder, expression: Engine) -> None:
-    """Print the median milliseconds of each step for one frame."""
-    face = choose(finder.detect([frame])[0], frame)
-    assert face is not None
-    grey = cut(frame, face)
-    empty = np.zeros((480, 640, 3), np.uint8)
-    steps: dict[str, Callable[[], object]] = {
-        "detect, a near face": lambda: finder.detect([frame]),
-        "detect, no near face": lambda: finder.detect([empty]),
-        "cut out": lambda: cut(frame, face),
-        "describe": lambda: features([grey], expression),
-    }
-    for name, step in steps.items():
-        times = []
-        for _ in range(20):
-            begin = perf_counter()
-            step()
-            times.append(perf_counter() - begin)
-        print(f"{name}: {1e3 * float(np.median(times)):.2f} ms, median of {len(times)}")
+class _Job:
+    """Trainings on one set of pictures, each kept in the cache."""
+
+    def __init__(
+        self, shown: Shown, y: Ints, people: Words, labels: Sequence[str], cache: Path, start: Path, bar: Progress
+    ) -> None:
+        self._shown, self._y, self._people, self._labels = shown, y, people, labels
+        self._cache, self._bar = cache, bar
+        self._start = read_weights(start)
+        self._key = "".join(sha256_of(path) for path in (Path(face_net.__file__), Path(face_top.__file__), start))
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+
+    def fit(self, which: Ints, name: str) -> Fitted:
+        """Train on the faces `which`."""
+        key = hashlib.sha256(self._key.encode() + self._shown.item[which].tobytes() + self._y[which].tobytes())
+        kept = self._cache / f"face-{name.replace(' ', '-')}-{key.hexdigest()[:16]}.npz"
+        task = self._bar.add_task(name, total=ROUNDS)
+        if kept.exists():
+            fitted = Fitted.load(kept)
+        else:
+            fitted = fit(
+                self._shown,
+                self._y,
+                self._people,
+                which,
+                labels=self._labels,
+                start=self._start,
+                tick=lambda: self._bar.advance(task),
+            )
+            fitted.save(kept)
+        self._bar.update(task, completed=ROUNDS)
+        self.curves[name] = fitted.curve
+        return fitted
+
+    def across(self, folds: int) -> list[F64]:
+        """By way, posteriors (N, K) of each face by a training that saw nobody of its fold."""
+        probs = [np.zeros((len(self._y), len(self._labels))) for _ in WAYS]
+        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED).split(self._y, self._y, self._people)
+        for number, (fitted, rest) in enumerate(splits, 1):
+            trained = self.fit(fitted, f"fold {number}")
+            for way, into in enumerate(probs):
+                into[rest] = trained.posterior(self._shown, rest, way=way)
+        return probs
