@@ -170,7 +170,7 @@ def _open_encoders(config: Config, sources: Iterable[Source]) -> tuple[dict[Moda
     from engines.encoders import open_encoders
     from engines.models import ModelStore
 
-    return open_encoders(config, ModelStore(config.models.cache), {source.modality for source in sources})
+    return open_encoders(config, ModelStore.configured(config.models), {source.modality for source in sources})
 
 
 def _say_where(config: Config) -> None:
@@ -270,7 +270,7 @@ def models(config: Config, args: argparse.Namespace) -> int:
     from engines.models import ModelStore
     from engines.screen import fetch_with_bars, models_table
 
-    store = ModelStore(config.models.cache)
+    store = ModelStore.configured(config.models)
     if args.action == "fetch":
         fetch_with_bars(store, args.names, out)
     else:

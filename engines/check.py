@@ -15,7 +15,7 @@ def check_models(config: Config) -> list[Finding]:
     """Whether the encoders of the config open, and how long that takes."""
     begin_s = time.monotonic()
     try:
-        store = ModelStore(config.models.cache)
+        store = ModelStore.configured(config.models)
         encoders, transcriber = open_encoders(config, store)
     except (ModelError, EncoderError) as error:
         return [Finding("encoders", ok=False, said=str(error))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import assert_never
@@ -10,7 +11,9 @@ from typing import assert_never
 from agent.config import Config
 from agent.seams import Encoder, Transcriber
 from agent.types import Modality
-from engines.models import ModelStore
+from engines.models import LicenceError, ModelStore
+
+log = logging.getLogger(__name__)
 
 
 def open_encoders(
@@ -19,7 +22,8 @@ def open_encoders(
     """Open the encoders of ``modalities`` that are enabled, and the transcriber when spoken words are to become text.
 
     They open side by side: most of it is ONNX Runtime's work, which leaves Python's lock alone. Raises
-    `engines.models.ModelError` where a model is not there, and `engines.EngineError` where one cannot be opened.
+    `engines.models.ModelError` where a model is not there or not allowed, and `engines.EngineError` where one cannot be
+    opened. Where the voice's trained weights are not allowed, the next best reads it, which is logged.
     """
     enabled = {modality for modality, table in config.encoders.items() if table.enabled}
     speaks = config.agent.transcribe and Modality.AUDIO in modalities and {Modality.AUDIO, Modality.TEXT} <= enabled
@@ -54,7 +58,11 @@ def _job(modality: Modality, config: Config, store: ModelStore) -> Callable[[], 
         from engines.voice import VoiceEncoder
 
         table = config.encoders.audio
-        return VoiceEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend)
+        try:
+            return VoiceEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend)
+        except LicenceError as refused:
+            log.warning("%s; of the voice only arousal is read, from its pitch and tilt", refused)
+            return VoiceEncoder.open_untrained(store, labels=labels, mapping=table.labels)
 
     def text() -> Encoder:
         from engines.language import LanguageEncoder

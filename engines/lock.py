@@ -26,6 +26,10 @@ class ModelError(Exception):
     """A model is not there, or not what the lock file says. The message names it and what to do."""
 
 
+class LicenceError(ModelError):
+    """A model must not be used under the licences that the config allows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One file from which a model is made."""

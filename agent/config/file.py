@@ -39,7 +39,7 @@ class Models(Table):
     """``[models]``."""
 
     cache: Path | None = None
-    licences: Literal["any"] = "any"
+    licences: Literal["any", "commercial"] = "any"
 
 
 class Config(Table):

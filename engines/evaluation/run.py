@@ -38,7 +38,7 @@ def open_encoder(config: Config, modality: Modality) -> Encoder:
     if not dict(config.encoders.items())[modality].enabled:
         raise DataError(f"encoders.{modality} is switched off; add --set encoders.{modality}.enabled=true")
     silent = config.model_copy(update={"agent": config.agent.model_copy(update={"transcribe": False})})
-    encoders, _ = open_encoders(silent, ModelStore(config.models.cache), {modality})
+    encoders, _ = open_encoders(silent, ModelStore.configured(config.models), {modality})
     return encoders[modality]
 
 
