@@ -38,15 +38,20 @@ def nearest(span_ns: int) -> Selection:
 
 def exact(samples: Sequence[Sample], end_ns: int) -> Sequence[Sample]:
     """Those that end at an instant at which one of every source does that has any here."""
-    return _matched(samples, lambda sources: ExactTime(sources, 0))
+    return _matched(samples, lambda sources: ExactTime(sources, 0), over_ns=end_ns + 1)
 
 
 def approximate(max_interval_ns: int) -> Selection:
-    """Those that `ApproximateTime` matches over the sources that have any here, sets not wider than that."""
+    """Those that `ApproximateTime` matches over the sources that have any here, sets not wider than that.
+
+    Nothing of a window comes after its end, so the newest match is not held back for a better one.
+    """
 
     def select(samples: Sequence[Sample], end_ns: int) -> Sequence[Sample]:
         return _matched(
-            samples, lambda sources: ApproximateTime(sources, len(samples) + 1, max_interval_ns=max_interval_ns)
+            samples,
+            lambda sources: ApproximateTime(sources, len(samples) + 1, max_interval_ns=max_interval_ns),
+            over_ns=end_ns + max_interval_ns + 1,
         )
 
     return select
@@ -68,14 +73,18 @@ def _one_each(samples: Sequence[Sample], lookup: Lookup, query_ns: int) -> Seque
     return [sample for sample in samples if sample in chosen]
 
 
-def _matched(samples: Sequence[Sample], policy: Callable[[int], ExactTime | ApproximateTime]) -> Sequence[Sample]:
-    """Only sources that delivered are matched: one that is down must not take the others with it."""
+def _matched(
+    samples: Sequence[Sample], policy: Callable[[int], ExactTime | ApproximateTime], *, over_ns: int
+) -> Sequence[Sample]:
+    """What of a stream would come next comes at `over_ns`, too late for any match.
+
+    Only sources that delivered are matched: one that is down must not take the others with it.
+    """
     topics = {source: topic for topic, source in enumerate(sorted(_by_source(samples)))}
     if len(topics) < 2:
         return samples
     sets = policy(len(topics))
-    chosen: set[Sample] = set()
-    for sample in samples:
-        for found in sets.add(topics[sample.source], sample.end_ns, sample):
-            chosen.update(found)
+    found = [found for sample in samples for found in sets.add(topics[sample.source], sample.end_ns, sample)]
+    found += [found for topic in topics.values() for found in sets.add(topic, over_ns, None)]
+    chosen = {sample for match in found for sample in match}
     return [sample for sample in samples if sample in chosen]

@@ -43,6 +43,13 @@ def test_of_two_cameras(selection: Selection, expected: list[tuple[str, int]]) -
     assert seen(selection, stereo([10, 40, 70], [12, 52, 70, 90])) == expected
 
 
+def test_the_newest_match_of_a_window_is_seen() -> None:
+    """In a stream (90, 95) would wait for what may come between; in a window nothing comes any more."""
+    samples = stereo([30, 60, 90], [35, 65, 95])
+    assert list(approximate(5 * MS)(samples, 100 * MS)) == samples
+    assert seen(approximate(5 * MS), stereo([30, 90], [35])) == [("left", 30), ("right", 35)]
+
+
 def test_a_camera_alone_is_seen_whole_by_what_matches_several() -> None:
     """The other one is down: that must not blind this one."""
     alone = stereo([10, 40, 70], [])
