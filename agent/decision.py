@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.fusion import Floats, LearnedHead, Recalibration, Rule, rebased
+from agent.fusion import TINY, Combined, Floats, LearnedHead, Recalibration, Rule, rebased
 from agent.smoothing import StickyFilter
 from agent.types import Evidence, Modality
 
@@ -89,30 +89,60 @@ class FusionHead:
         known = all(label in PAD_ANCHORS for label in labels)
         self._anchors = np.array([PAD_ANCHORS[label] for label in labels]) / 2 + 0.5 if known else None  # (K, 2)
 
-    def judge(self, evidence: Sequence[Evidence], end_ns: int) -> Verdict:
-        """Fuse the evidence of the window that ends at ``end_ns``; none at all gives an abstention."""
-        by_modality = {e.modality: e for e in evidence}
-        weights = {m: self._trust[m].weight(e, end_ns) for m, e in by_modality.items()}
-        silent = np.tile(self.prior, (len(ROWS), 1))
-        said, priors, trusted = silent.copy(), silent.copy(), np.zeros(len(ROWS))
-        for m, e in by_modality.items():
-            said[ROWS[m]], priors[ROWS[m]], trusted[ROWS[m]] = e.probs, e.prior, weights[m]
-        combined = self._rule.combine(rebased(said, priors, self.prior), trusted, silent, self.prior)
-        probs = self._recalibration.apply(combined.probs, self.prior, int(np.count_nonzero(trusted)))
+    def judge(self, evidence: Sequence[Evidence], end_ns: int, *, spared: bool = False) -> Verdict:
+        """Fuse the evidence of the window that ends at ``end_ns``; none at all gives an abstention.
+
+        Unless modalities were ``spared``: where the budget, and not the world, is why there is nothing to fuse, what
+        is remembered of the windows before may still name a label.
+        """
+        weights = {e.modality: self._trust[e.modality].weight(e, end_ns) for e in evidence}
+        combined, probs = self._fused(evidence, weights)
         if self._smoothing:
             probs = self._smoothing.update(probs, end_ns)
         top = int(probs.argmax())
         confidence = float(probs[top])
-        sure = trusted.any() and confidence >= self._abstain_below
+        founded = any(weights.values()) or (spared and self._smoothing is not None)
         return Verdict(
-            label=self.labels[top] if sure else None,
+            label=self.labels[top] if founded and confidence >= self._abstain_below else None,
             confidence=confidence,
             probs=probs,
             conflict=combined.conflict,
             weights=weights,
-            shares={m: float(combined.shares[ROWS[m]]) for m in by_modality},
+            shares={e.modality: float(combined.shares[ROWS[e.modality]]) for e in evidence},
             dimensions=self._dimensions(probs, evidence, weights),
         )
+
+    def foresee(self, end_ns: int) -> Floats:
+        """The belief (K,) about the window that ends at ``end_ns``, before anything in it was looked at."""
+        return self._smoothing.after(self.prior, end_ns) if self._smoothing else self.prior
+
+    def gains(self, evidence: Sequence[Evidence], end_ns: int) -> dict[Modality, float]:
+        """The information, in nats, that each modality adds to the belief which `judge` will give: ask before it.
+
+        It is the Kullback-Leibler divergence of the belief with all of the evidence from that without the modality's.
+        Its expectation is that of the fall in entropy (Lindley 1956; MacKay 1992), but it is never below 0, and counts
+        evidence that corrects a wrong belief, which may raise the entropy, for what it is worth.
+        """
+        whole = self._believed(evidence, end_ns)
+        return {
+            e.modality: divergence(whole, self._believed([other for other in evidence if other is not e], end_ns))
+            for e in evidence
+        }
+
+    def _believed(self, evidence: Sequence[Evidence], end_ns: int) -> Floats:
+        weights = {e.modality: self._trust[e.modality].weight(e, end_ns) for e in evidence}
+        _, probs = self._fused(evidence, weights)
+        return self._smoothing.after(probs, end_ns) if self._smoothing else probs
+
+    def _fused(self, evidence: Sequence[Evidence], weights: Mapping[Modality, float]) -> tuple[Combined, Floats]:
+        """What the rule makes of it, and the recalibrated posterior (K,) of this window alone."""
+        silent = np.tile(self.prior, (len(ROWS), 1))
+        said, priors, trusted = silent.copy(), silent.copy(), np.zeros(len(ROWS))
+        for e in evidence:
+            row = ROWS[e.modality]
+            said[row], priors[row], trusted[row] = e.probs, e.prior, weights[e.modality]
+        combined = self._rule.combine(rebased(said, priors, self.prior), trusted, silent, self.prior)
+        return combined, self._recalibration.apply(combined.probs, self.prior, int(np.count_nonzero(trusted)))
 
     def _dimensions(
         self, probs: Floats, evidence: Sequence[Evidence], weights: Mapping[Modality, float]
@@ -125,6 +155,12 @@ class FusionHead:
                 weight = weights[reading.modality]
                 arousal = (1 - weight) * arousal + weight * reading.dimensions["arousal"]
         return {"valence": valence, "arousal": arousal}
+
+
+def divergence(p: Floats, q: Floats) -> float:
+    """Kullback-Leibler divergence of p (K,) from q (K,) in nats; at least 0."""
+    p, q = np.maximum(p, TINY), np.maximum(q, TINY)
+    return max(0.0, float(p @ np.log(p / q)))
 
 
 def read_learned(path: Path) -> LearnedHead:

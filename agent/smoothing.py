@@ -30,12 +30,15 @@ class StickyFilter:
 
         A window without evidence has the prior for its posterior, and lets the belief fade towards it.
         """
+        self._belief, self._at_ns = self.after(probs, at_ns), at_ns
+        return self._belief
+
+    def after(self, probs: Floats, at_ns: int) -> Floats:
+        """What `update` would make of it, without taking it in."""
         likelihood = np.maximum(probs, TINY) / self._prior
         if self._at_ns is None:
             belief = self._prior * likelihood
         else:
             stay = math.exp(-max(0, at_ns - self._at_ns) / self._dwell_ns) if self._dwell_ns else 0.0
             belief = (stay * self._belief + (1 - stay) * self._prior) * likelihood**self._trust
-        self._at_ns = at_ns
-        self._belief = belief / belief.sum()
-        return self._belief
+        return np.asarray(belief / belief.sum())
