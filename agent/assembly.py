@@ -13,6 +13,7 @@ from typing import assert_never
 import numpy as np
 
 from agent.broker import EmbeddedBroker
+from agent.budget import Budget
 from agent.clock import SECOND, Clock, WallClock
 from agent.config import Align, Config, ConfigError, prior_of
 from agent.decision import ROWS, FusionHead, Trust
@@ -105,7 +106,10 @@ def build_pipeline(
     session: str,
     patience_ns: int | None = None,
 ) -> Pipeline:
-    """The pipeline for samples of ``sources``, from the clock's now on; ``patience_ns`` as in `Pipeline`."""
+    """The pipeline for samples of ``sources``, from the clock's now on; ``patience_ns`` as in `Pipeline`.
+
+    On a virtual clock encoders take no time, so that no budget is ever spent there.
+    """
     read = [source for source in sources if source.modality in encoders]
     spans_ns = {modality: table.span for modality, table in config.encoders.items()}
     window = SlidingWindow(
@@ -126,6 +130,7 @@ def build_pipeline(
         ignored=[source.name for source in sources if source not in read],
         patience_ns=patience_ns,
         selections=selections(config.align, spans_ns),
+        budget=Budget(config.agent.budget, spans_ns) if config.agent.budget else None,
     )
 
 

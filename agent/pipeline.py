@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from agent.budget import Budget
 from agent.clock import SECOND, Clock
 from agent.decision import FusionHead, Verdict
 from agent.metrics import Metrics
@@ -76,10 +77,12 @@ class Pipeline:
         ignored: Collection[str] = (),
         patience_ns: int | None = None,
         selections: Mapping[Modality, Selection] = MappingProxyType({}),
+        budget: Budget | None = None,
     ) -> None:
         """An encoder that takes longer than ``patience_ns`` is left out (``skipped``) until it has done; None waits.
 
-        An encoder sees what its modality's selection picks out of a window, or all where there is none.
+        An encoder sees what its modality's selection picks out of a window, or all where there is none. Without a
+        ``budget`` all encoders run in every window.
         """
         self.window = window
         self.metrics = Metrics()
@@ -89,6 +92,9 @@ class Pipeline:
         self._selections = selections
         self._transcriber = transcriber
         self._head = head
+        self._budget = budget
+        if budget:
+            self.metrics.gauges["budget"] = budget.reading
         self._clock = clock
         self._session = session
         self._seq = 0
@@ -114,11 +120,11 @@ class Pipeline:
     async def decide(self, window: Window) -> tuple[Decision, tuple[Utterance, ...]]:
         """The decision for a window, and the utterances that ended in it."""
         begin_ns = self._clock.now_ns()
-        self._slow = {m: task for m, task in self._slow.items() if not _done(task)}
+        self._let_go()
+        present = [m for m in window.parts if m in self._encoders and m not in self._slow]
+        spared = self._spare(present, window)
         tasks = {
-            m: asyncio.create_task(self._encode(m, window), name=f"encode {m}")
-            for m in window.parts
-            if m in self._encoders and m not in self._slow
+            m: asyncio.create_task(self._encode(m, window), name=f"encode {m}") for m in present if m not in spared
         }
         try:
             if tasks:
@@ -133,7 +139,8 @@ class Pipeline:
         timed = {m: task.result() for m, task in tasks.items() if task.done()}
         utterances = tuple(u for t in timed.values() if t is not None for u in t.reading.utterances)
         encoded_ns = self._clock.now_ns()
-        return self._fuse(window, timed, begin_ns=begin_ns, encoded_ns=encoded_ns), utterances
+        verdict = self._judge(window, timed, spared=bool(spared))
+        return self._decision(window, timed, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns), utterances
 
     async def transcribe(self, utterance: Utterance) -> Sample | None:
         """The utterance as a text sample with its span; None when no words were understood."""
@@ -168,7 +175,7 @@ class Pipeline:
     async def _encode(self, modality: Modality, window: Window) -> Timed | None:
         """The reading of one modality; None when its encoder failed, which is counted and said."""
         encoder = self._encoders[modality]
-        samples: Sequence[Sample] = window.parts[modality]
+        samples: Sequence[Sample] = self._budget.part(modality, window) if self._budget else window.parts[modality]
         if modality in self._selections:
             samples = self._selections[modality](samples, window.end_ns)
             if not samples:
@@ -187,11 +194,40 @@ class Pipeline:
             log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, window.end_ns, error)
             return None
 
-    def _fuse(
-        self, window: Window, timed: Mapping[Modality, Timed | None], *, begin_ns: int, encoded_ns: int
+    def _let_go(self) -> None:
+        """Of encoders that have done with their old window: what they found is stale, but a bug is not swallowed."""
+        for modality, task in [(m, task) for m, task in self._slow.items() if task.done()]:
+            del self._slow[modality]
+            late = task.result()
+            if late and self._budget:
+                self._budget.missed(modality, late.encode_ns)
+
+    def _spare(self, present: Sequence[Modality], window: Window) -> frozenset[Modality]:
+        """Whom the budget leaves out."""
+        if not self._budget:
+            return frozenset()
+        spared = self._budget.spare(present, window, self._head.foresee(window.end_ns))
+        for modality in spared:
+            self.metrics.count(f"encode.{modality}.spared")
+        return spared
+
+    def _judge(self, window: Window, timed: Mapping[Modality, Timed | None], *, spared: bool) -> Verdict:
+        evidence = [t.reading.evidence for t in timed.values() if t and t.reading.evidence]
+        if self._budget:
+            costs_ns = {m: t.encode_ns for m, t in timed.items() if t}
+            self._budget.learn(costs_ns, self._head.gains(evidence, window.end_ns), len(self._head.labels))
+        return self._head.judge(evidence, window.end_ns, spared=spared)
+
+    def _decision(
+        self,
+        window: Window,
+        timed: Mapping[Modality, Timed | None],
+        verdict: Verdict,
+        *,
+        begin_ns: int,
+        encoded_ns: int,
     ) -> Decision:
         evidence = [t.reading.evidence for t in timed.values() if t and t.reading.evidence]
-        verdict = self._head.judge(evidence, window.end_ns)
         now_ns = self._clock.now_ns()
         decision = Decision(
             session=self._session,
@@ -238,16 +274,9 @@ class Pipeline:
             return Absence.DISABLED
         if modality in window.missing:
             return window.missing[modality]
-        if modality in self._slow or modality not in window.parts:
+        if modality not in timed:
             return Absence.SKIPPED
         reading = timed[modality]
         if reading is None:
             return Absence.FAILED
         return None if reading.reading.evidence else Absence.SILENT
-
-
-def _done(task: asyncio.Task[Timed | None]) -> bool:
-    """Whether an encoder has done with its old window; what it found is stale, but a bug in it is not swallowed."""
-    if task.done():
-        task.result()
-    return task.done()

@@ -7,13 +7,23 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from agent.clock import MS
-from agent.config.scalars import Count, Duration, DurationOrZero, Level, Size, within
+from agent.config.scalars import Count, Duration, DurationOrZero, Level, Size, parse_duration, within
 from agent.config.table import Table
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+
+
+def _budget(text: object) -> int | None:
+    """Encoder time per decision in ns; None for no limit."""
+    if text == "none":
+        return None
+    budget_ns = parse_duration(text)
+    if not budget_ns:
+        raise ValueError(f'must be above 0, or "none"; found {text!r}')
+    return budget_ns
 
 
 class Agent(Table):
@@ -24,6 +34,7 @@ class Agent(Table):
     prior: Literal["uniform"] | tuple[float, ...] = "uniform"
     hop: Annotated[Duration, within("20 ms", "365 d")] = 500 * MS
     lateness: DurationOrZero = 250 * MS
+    budget: Annotated[int | None, BeforeValidator(_budget)] = None
     transcribe: bool = True
     max_samples: Count = 4_000
     max_memory: Size = 256 << 20
