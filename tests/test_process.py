@@ -1,0 +1,22 @@
+"""What the process is like before it does anything."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.outside import ROOT
+
+SAID = "import launch, threadpoolctl; print({pool['num_threads'] for pool in threadpoolctl.threadpool_info()})"
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("2", 2)])
+def test_linear_algebra_keeps_to_one_core_unless_told(asked: str | None, threads: int) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    if asked:
+        environment["OPENBLAS_NUM_THREADS"] = asked
+    said = subprocess.run([sys.executable, "-c", SAID], cwd=ROOT, env=environment, capture_output=True, check=True)
+    pools = ast.literal_eval(said.stdout.decode())
+    assert pools == {min(threads, os.cpu_count() or 1)}
