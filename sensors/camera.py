@@ -30,7 +30,7 @@ class CameraSensor:
     reader waits, and late frames keep their stamps; what a live driver loses meanwhile nobody could count.
 
     `drops` counts what was left out, by reason: those of `agent.delivery`, ``opening`` (had waited while a stream was
-    opened, nobody knows how long), ``rate`` (above `max_fps`), ``decode`` (could not be).
+    opened, nobody knows how long), ``decode`` (could not be).
     """
 
     QUEUE = 4
@@ -42,7 +42,6 @@ class CameraSensor:
         *,
         device: str,
         wanted: Format = Format(),  # noqa: B008 - frozen
-        max_fps: float | None = None,
         loop: bool = False,
         stall_ns: int = 5 * SECOND,
         delivery: Delivery = Queue(QUEUE),  # noqa: B008 - frozen
@@ -59,7 +58,6 @@ class CameraSensor:
                 f' `delivery` to "queue({self.QUEUE})" or another that says what goes ("never_drop" is for files)'
             )
         self._wanted = wanted
-        self._max_fps = max_fps
         self._loop = loop
         self._stall_ns = stall_ns
         self._delivery = delivery
@@ -101,7 +99,6 @@ class CameraSensor:
 
     def _watch(self, capture: Any, bridge: Bridge[Sample]) -> None:
         stamps = LiveStamps(self.name, self._device, capture)
-        gate = RateGate(self._max_fps)
         while not bridge.stopping.is_set():
             if not capture.grab():
                 raise SensorError(f"{self.name}: lost {self._shown}; it was unplugged, switched off or cut")
@@ -109,15 +106,11 @@ class CameraSensor:
             if t_ns is None:
                 self.drops["opening"] += 1
                 continue
-            if not gate.opens(t_ns):
-                self.drops["rate"] += 1
-                continue
             self._retrieve(capture, bridge, t_ns=t_ns)
 
     def _play(self, capture: Any, bridge: Bridge[Sample]) -> None:
         epoch_ns, shown_ns, frames = time.monotonic_ns(), 0, 0
         period_ns = round(SECOND / (capture.get(cv2.CAP_PROP_FPS) or 25))
-        gate = RateGate(self._max_fps)
         announced_ns, told = video_ns(capture), False
         while not bridge.stopping.is_set():
             if not capture.grab():
@@ -137,9 +130,7 @@ class CameraSensor:
                 continue
             frames += 1
             shown_ns = pts_ns(capture)
-            if not gate.opens(epoch_ns + shown_ns):
-                self.drops["rate"] += 1
-            elif not bridge.stopping.wait((epoch_ns + shown_ns - time.monotonic_ns()) / SECOND):
+            if not bridge.stopping.wait((epoch_ns + shown_ns - time.monotonic_ns()) / SECOND):
                 self._retrieve(capture, bridge, t_ns=epoch_ns + shown_ns)
 
     def _retrieve(self, capture: Any, bridge: Bridge[Sample], *, t_ns: int) -> None:
@@ -154,20 +145,3 @@ class CameraSensor:
     @property
     def _shown(self) -> str:
         return without_password(self._device)
-
-
-class RateGate:
-    """Lets frames through at `max_fps` at most, evenly, whatever the rate they come at."""
-
-    def __init__(self, max_fps: float | None) -> None:
-        self._period_ns = 0 if max_fps is None else round(SECOND / max_fps)
-        self._due_ns: int | None = None
-
-    def opens(self, t_ns: int) -> bool:
-        if self._due_ns is None or t_ns - self._due_ns > self._period_ns:
-            self._due_ns = t_ns
-        # An eighth early still counts: capture jitters, and halving the rate over a millisecond helps nobody.
-        if t_ns < self._due_ns - self._period_ns // 8:
-            return False
-        self._due_ns += self._period_ns
-        return True

@@ -13,7 +13,7 @@ from agent.clock import MS, SECOND
 from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample
 from sensors.bridge import Bridge
-from sensors.camera import CameraSensor, RateGate
+from sensors.camera import CameraSensor
 from sensors.video import Kind, kind_of, opencv_backends, without_password
 from tests.mosquitto import free_port
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost
@@ -45,7 +45,7 @@ async def test_a_file_that_ends_well_before_its_end_is_said(
 ) -> None:
     whole = make_video(tmp_path / "whole.avi", seconds=3).read_bytes()
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * quarters // 4])
-    assert await read_samples(CameraSensor("camera", device=str(tmp_path / "cut.avi"), max_fps=1), 100)
+    assert await read_samples(CameraSensor("camera", device=str(tmp_path / "cut.avi")), 100)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == said
     assert all(re.search(r"cut\.avi is damaged, ends at 0\.\d s of 3\.0 s", warning) for warning in warnings)
@@ -80,21 +80,6 @@ async def test_a_slow_reader_gets_the_newest_and_the_rest_is_counted(tmp_path: P
     assert sensor.drops == {"overflow": 30 - len(samples)}
     assert isinstance(samples[0], Sample)
     assert samples[-1].t_ns - samples[0].t_ns == pytest.approx(290 * MS, abs=MS)
-
-
-async def test_max_fps_thins_out_evenly(tmp_path: Path) -> None:
-    video = make_video(tmp_path / "fast.mp4", seconds=0.5, fps=40)
-    sensor = CameraSensor("camera", device=str(video), max_fps=20)
-    samples = await read_samples(sensor, 100)
-    assert [round((b.t_ns - a.t_ns) / MS) for a, b in pairwise(samples)] == [50] * 9
-    assert sensor.drops == {"rate": 10}
-
-
-@pytest.mark.parametrize(("rate", "asked", "got"), [(30, 10, 10), (30, 20, 20), (29.97, 30, 29.97), (30, 60, 30)])
-def test_the_rate_gate(rate: float, asked: float, got: float) -> None:
-    gate = RateGate(asked)
-    passed = sum(gate.opens(round(n * SECOND / rate)) for n in range(round(rate * 60)))
-    assert passed == pytest.approx(60 * got, rel=0.01)
 
 
 @pytest.mark.parametrize(
