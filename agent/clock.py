@@ -73,16 +73,21 @@ class VirtualClock:
                 sleeper.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Segment:
-    """From ``start_ns`` on, wall = max(mono + offset_ns, floor_ns)."""
+    """From ``start_ns`` until the next: wall = mono + offset_ns, but neither below the floor nor above the ceiling."""
 
     start_ns: int
     offset_ns: int
     floor_ns: int
+    """Also what it says at ``start_ns``."""
+    followed: bool = False
+    """Whether it begins with a backward step that was followed."""
+    ceiling_ns: int = 1 << 62
+    """Lowered when the wall clock turns out to have been set back before anybody asked."""
 
     def wall_ns(self, mono_ns: int) -> int:
-        return max(mono_ns + self.offset_ns, self.floor_ns)
+        return min(max(mono_ns + self.offset_ns, self.floor_ns), self.ceiling_ns)
 
 
 class WallClock:
@@ -90,9 +95,11 @@ class WallClock:
 
     An instant that was once converted keeps its value, and converted time never runs backwards, as in the calibration
     of Microsoft's Platform for Situated Intelligence: a forward step holds from its instant on; after a backward step
-    time stands still until the wall clock has caught up; nothing is slewed. Unlike there, a backward step of more
-    than `FOLLOW_BACK_NS` is followed at once and counted in `steps_back`: a clock that is wrong for hours is worse
-    than one jump. An instant converts by the calibration that held at it, however old it is.
+    time stands still, at what was converted last, until the wall clock has caught up; what was not converted before
+    the step never exceeds what the clock was set to; nothing is slewed. Unlike there, a backward step of more than
+    `FOLLOW_BACK_NS` is followed at once and counted in `steps_back`: a clock that is wrong for hours is worse than
+    one jump; and while nothing was converted yet, time stands still at what it would have been. An instant converts
+    by the calibration that held at it, however old it is.
     """
 
     FOLLOW_BACK_NS = 60 * SECOND
@@ -109,7 +116,8 @@ class WallClock:
         self._tolerance_ns = tolerance_ns
         self._segments: list[_Segment] = []
         self._calibrated_ns = 0
-        self._newest_ns: int | None = None
+        self._newest_ns: int | None = None  # the latest instant that was converted…
+        self._said_ns: int | None = None  # …to this; None again after a backward step was followed
         self.steps_back = 0
         """Backward steps that were followed."""
 
@@ -130,31 +138,47 @@ class WallClock:
         step_ns = offset_ns - last.offset_ns
         if abs(step_ns) <= self._tolerance_ns:
             return
-        start_ns = reached_ns = max(mono_ns, last.start_ns)
-        if self._newest_ns is not None and self._newest_ns >= start_ns:
-            start_ns, reached_ns = self._newest_ns + 1, self._newest_ns
-        new = _Segment(start_ns, offset_ns, last.wall_ns(reached_ns))
+        start_ns = max(mono_ns, last.start_ns)
+        if self._newest_ns is not None:
+            start_ns = max(start_ns, self._newest_ns + 1)
         if step_ns < -self.FOLLOW_BACK_NS:
             self.steps_back += 1
-            new = _Segment(start_ns, offset_ns, start_ns + offset_ns)
-        elif new.wall_ns(start_ns) == last.floor_ns:
-            # Time stands still before and after: one segment says so, or a frozen clock would fill the memory.
-            self._segments[-1] = _Segment(last.start_ns, offset_ns, last.floor_ns)
-            return
-        self._segments.append(new)
+            self._said_ns = None
+            self._segments.append(_Segment(start_ns, offset_ns, start_ns + offset_ns, followed=True))
+        else:
+            self._go_on(start_ns, offset_ns)
         del self._segments[: -self.KEEP]
+
+    def _go_on(self, start_ns: int, offset_ns: int) -> None:
+        """Convert by ``offset_ns`` from ``start_ns`` on, and never fall."""
+        last = self._segments[-1]
+        said_ns = last.wall_ns(start_ns) if self._said_ns is None else self._said_ns
+        floor_ns = max(start_ns + offset_ns, said_ns)
+        if floor_ns == last.floor_ns:
+            # Time stands still before and after: one segment says so, or a frozen clock would fill the memory.
+            last.offset_ns = offset_ns
+            return
+        for segment in reversed(self._segments):
+            if segment.ceiling_ns <= floor_ns:
+                break
+            segment.ceiling_ns = floor_ns
+            if segment.followed:
+                break
+        self._segments.append(_Segment(start_ns, offset_ns, floor_ns))
 
     def wall_ns(self, mono_ns: int) -> int:
         """Nanoseconds since the Unix epoch at ``mono_ns``; raises `LookupError` before the first calibration."""
         if not self._segments:
             raise LookupError("the wall clock has not been calibrated yet: call calibrate() first")
-        if self._newest_ns is None or mono_ns > self._newest_ns:
-            self._newest_ns = mono_ns
         at = bisect_right(self._segments, mono_ns, key=_start_ns) - 1
         if at < 0:  # before the first calibration there was no step that we know of
             first = self._segments[0]
-            return first.floor_ns - (first.start_ns - mono_ns)
-        return self._segments[at].wall_ns(mono_ns)
+            wall_ns = min(first.floor_ns - (first.start_ns - mono_ns), first.ceiling_ns)
+        else:
+            wall_ns = self._segments[at].wall_ns(mono_ns)
+        if self._newest_ns is None or mono_ns > self._newest_ns:
+            self._newest_ns, self._said_ns = mono_ns, wall_ns
+        return wall_ns
 
     def mono_ns(self, wall_ns: int) -> int:
         """The monotonic instant of a recent wall-clock time, by the present calibration; `LookupError` before one."""
