@@ -13,8 +13,6 @@ from engines.models import ModelStore
 
 PIECES = 128
 """Word pieces that are read of one text."""
-BATCH = 16
-"""Texts that go through the engine at once: a flood of messages must not ask for gigabytes."""
 
 
 class SentenceReader:
@@ -54,16 +52,10 @@ class SentenceReader:
 
     def read(self, pieces: Sequence[Sequence[int]]) -> dict[str, F32]:
         """All that the model gives, each (N, …), for the ids of the word pieces of N texts."""
-        by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))  # little padding
-        batches = [by_length[start : start + BATCH] for start in range(0, len(pieces), BATCH)]
-        read = [self._read([pieces[i] for i in batch]) for batch in batches]
-        back = np.argsort(by_length)
-        return {name: np.concatenate([batch[name] for batch in read])[back] for name in read[0]}
+        read = [self._read(text) for text in pieces]
+        return {name: np.concatenate([one[name] for one in read]) for name in read[0]}
 
-    def _read(self, pieces: Sequence[Sequence[int]]) -> dict[str, F32]:
-        ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
-        mask = np.zeros_like(ids)
-        for row, text in enumerate(pieces):
-            ids[row, : len(text)] = text
-            mask[row, : len(text)] = 1
-        return self.engine.infer({"input_ids": ids, "attention_mask": mask})
+    def _read(self, pieces: Sequence[int]) -> dict[str, F32]:
+        # Each alone: what a text says must not depend on its neighbours, whom 8-bit arithmetic would round it with.
+        ids = np.array([pieces], np.int64)
+        return self.engine.infer({"input_ids": ids, "attention_mask": np.ones_like(ids)})

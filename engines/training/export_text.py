@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.types import F32
-from engines.convert.bert import Bert, Words, draw, floats, linear, whole
+from engines.convert.bert import Bert, Words, draw, floats, whole
+from engines.convert.graph import Graph
 from engines.training.bert import Reader
 from engines.training.comments import LABELS, Classes
 
@@ -32,9 +33,9 @@ def export(reader: Reader, classes: Classes, tokenizer: Path, *, encoder_to: Pat
 def write(bert: Bert, head: dict[str, F32], sums: F32, path: Path) -> None:
     """Write the graph of an encoder and its head, whose classes are summed (C, K) into labels."""
     graph = draw(bert)
-    hidden = linear(graph, "dense", "pooled", head["dense.weight"], head["dense.bias"])
+    hidden = _layer(graph, "dense", "pooled", head["dense.weight"], head["dense.bias"])
     graph.node("Tanh", [hidden], "embedding")
-    logits = linear(graph, "classes", "embedding", head["classes.weight"], head["classes.bias"])
+    logits = _layer(graph, "classes", "embedding", head["classes.weight"], head["classes.bias"])
     graph.constant("axis.last", whole(-1))
     most = graph.node("ReduceMax", [logits], "classes.most", axes=[-1], keepdims=1)
     odds = graph.node("Exp", [graph.node("Sub", [logits, most], "classes.below")], "classes.odds")
@@ -44,6 +45,12 @@ def write(bert: Bert, head: dict[str, F32], sums: F32, path: Path) -> None:
     graph.output("features", [len(LABELS)])
     graph.output("embedding", [head["dense.bias"].size])
     graph.save(path, name="language")
+
+
+def _layer(graph: Graph, name: str, x: str, weight: F32, bias: F32) -> str:
+    """Add ``x @ weight + bias`` in 32 bits: the head is small, and what it rounds nothing evens out."""
+    product = graph.node("MatMul", [x, graph.constant(f"{name}.weight", weight)], f"{name}.product")
+    return graph.node("Add", [product, graph.constant(f"{name}.bias", bias)], name)
 
 
 def prune(table: dict[str, Any]) -> list[int]:
