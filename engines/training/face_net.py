@@ -1,8 +1,8 @@
 """Training of what reads faces: the upper half of the wide network, and with it the linear head. Needs torch.
 
 The lower half keeps face-api's weights, which saw many more faces than there are here; the close network is not
-trained at all. The head starts as the best one for the networks as they are, so that the few rounds in which both are
-trained together only have to make things better.
+trained at all. The head starts as the best one for the networks as they are; what it says comes from there, and the few
+gentle rounds in which both are trained together change little: more of them lost on faces that were kept aside.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def write(
 ) -> None:
     """Print a line for each set and way; write ``face.json`` and, where there is matplotlib, ``face.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    said: dict[str, Any] = {"labels": list(labels), "curves": {name: list(map(list, c)) for name, c in curves.items()}}
+    known = {name: [[None if np.isnan(x) else x for x in point] for point in c] for name, c in curves.items()}
+    said: dict[str, Any] = {"labels": list(labels), "curves": known}
     for name, measured in sets.items():
         said[name] = {way: measured.figures(i, labels) for i, way in enumerate(ways)}
         said[name]["quality_auc of all ways together"] = auc(

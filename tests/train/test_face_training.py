@@ -153,6 +153,7 @@ def test_a_folder_becomes_what_the_encoder_opens(
     assert report["labels"] == ["happy", "sad", "bored"]
     assert np.array(report["2 folds"]["plain"]["confusion"]).sum() == 54
     assert set(report["curves"]) == {"train", "fold 1", "fold 2"}
+    assert report["curves"]["train"][0][0] is None, "before the first round there is no loss"
 
     shown = take(portrait(), Detector(engine("face-detector-far"), border=FAR_BORDER).detect([portrait()])[0][0])
     networks = Networks(engine("face-encoder"), open_engine(out / "face.onnx", "onnxruntime"))
