@@ -8,8 +8,9 @@ r"""Matching by time, beside the sliding window: the policies that robotics peop
 All of it is pure: no clock, no tasks, no I/O. Instants are ns on one clock.
 """
 
+from agent.align.approximate import ApproximateTime
+from agent.align.exact import ExactTime
 from agent.align.lookup import First, Last, Linear, Lookup, Nearest, RelativeWindow, Verdict
-from agent.align.sets import ApproximateTime, ExactTime
 
 __all__ = [
     "ApproximateTime",
