@@ -25,6 +25,7 @@ from agent.remote import Listening
 from agent.types import Modality, Source
 
 if TYPE_CHECKING:  # what a verb does not need costs it no time
+    from agent.fusion import LearnedHead
     from agent.seams import Encoder, Sensor, Transcriber
     from sensors.session import Session
 
@@ -107,6 +108,7 @@ async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argp
             wall=wall,
             sinks=[screen],
             on_text=hand_out(sensors),
+            learned=_open_fusion(config),
         )
         agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
         _say_where(config)
@@ -173,6 +175,14 @@ def _open_encoders(config: Config, sources: Iterable[Source]) -> tuple[dict[Moda
     return open_encoders(config, ModelStore.configured(config.models), {source.modality for source in sources})
 
 
+def _open_fusion(config: Config) -> LearnedHead | None:
+    """The trained head, where the config asks for it."""
+    from engines.encoders import open_fusion
+    from engines.models import ModelStore
+
+    return open_fusion(config, ModelStore.configured(config.models))
+
+
 def _say_where(config: Config) -> None:
     from agent.mqtt import Address
 
@@ -225,6 +235,7 @@ async def _play(session: Session, config: Config, *, args: argparse.Namespace, w
         transcriber=transcriber,
         clock=clock,
         session=session.name,
+        learned=_open_fusion(config),
     )
     pace = Pacer(args.speed) if args.speed else None
     count = 0

@@ -105,10 +105,12 @@ def build_pipeline(
     clock: Clock,
     session: str,
     patience_ns: int | None = None,
+    learned: LearnedHead | None = None,
 ) -> Pipeline:
     """The pipeline for samples of ``sources``, from the clock's now on; ``patience_ns`` as in `Pipeline`.
 
-    On a virtual clock encoders take no time, so that no budget is ever spent there.
+    On a virtual clock encoders take no time, so that no budget is ever spent there. ``learned`` and what is raised are
+    as in `build_head`.
     """
     read = [source for source in sources if source.modality in encoders]
     spans_ns = {modality: table.span for modality, table in config.encoders.items()}
@@ -124,7 +126,7 @@ def build_pipeline(
         window,
         encoders=encoders,
         transcriber=transcriber,
-        head=build_head(config),
+        head=build_head(config, learned),
         clock=clock,
         session=session,
         ignored=[source.name for source in sources if source not in read],
@@ -148,7 +150,9 @@ class Agent:
         wall: WallClock,
         sinks: Sequence[Callable[[Decision], None]] = (),
         on_text: Callable[[bytes, int], None] | None = None,
+        learned: LearnedHead | None = None,
     ) -> None:
+        """``learned`` and what is raised are as in `build_head`."""
         self._config = config
         self._sensors = sensors
         self._clock = clock
@@ -161,6 +165,7 @@ class Agent:
             clock=clock,
             session=new_session(),
             patience_ns=max(PATIENCE_NS, 4 * config.agent.hop),
+            learned=learned,
         )
         self._publisher = Publisher(
             config.mqtt,

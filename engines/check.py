@@ -7,15 +7,16 @@ import time
 from agent.check import Finding
 from agent.config import Config
 from agent.seams import EncoderError
-from engines.encoders import open_encoders
+from engines.encoders import open_encoders, open_fusion
 from engines.models import ModelError, ModelStore
 
 
 def check_models(config: Config) -> list[Finding]:
-    """Whether the encoders of the config open, and how long that takes."""
+    """Whether the encoders of the config, and its trained fusion head if it asks for that, open, and how long it takes."""
     begin_s = time.monotonic()
     try:
         store = ModelStore.configured(config.models)
+        open_fusion(config, store)
         encoders, transcriber = open_encoders(config, store)
     except (ModelError, EncoderError) as error:
         return [Finding("encoders", ok=False, said=str(error))]

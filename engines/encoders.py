@@ -1,4 +1,4 @@
-"""The encoders that the config asks for."""
+"""The encoders that the config asks for, and the trained head that fuses them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import assert_never
 
 from agent.config import Config
+from agent.decision import read_learned
+from agent.fusion import Learned, LearnedHead
 from agent.seams import Encoder, Transcriber
 from agent.types import Modality
-from engines.models import LicenceError, ModelStore
+from engines.models import LicenceError, ModelError, ModelStore
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,21 @@ def open_encoders(
         opened = {m: encoder.result() for m, encoder in encoders.items()}, transcriber.result() if transcriber else None
     _give_back()
     return opened
+
+
+def open_fusion(config: Config, store: ModelStore) -> LearnedHead | None:
+    """The trained head of fusion where the config asks for it.
+
+    Raises `engines.models.ModelError` where it is not there, not what the lock file says, or not allowed.
+    """
+    if config.fusion.rule != Learned.name:
+        return None
+    try:
+        return read_learned(store.path("fusion-head"))
+    except ModelError as error:
+        raise type(error)(f'[fusion] rule = "{Learned.name}": {error}') from error
+    except ValueError as error:
+        raise ModelError(f'[fusion] rule = "{Learned.name}": {error}') from error
 
 
 def _give_back() -> None:
