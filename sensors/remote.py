@@ -11,7 +11,7 @@ from functools import partial
 
 import aiomqtt
 
-from agent.clock import SECOND
+from agent.clock import MS, SECOND
 from agent.config.sensors import RemoteSensor as Settings
 from agent.mqtt import V311, connection, either, heed_cancellation
 from agent.payload import encode
@@ -31,6 +31,17 @@ HOLD_NS = SECOND
 """How long a packet waits for the first word on its clock."""
 MAX_RATE_HZ = 250
 """Packets a second that are looked at, and answers: sound in blocks of 20 ms makes 50."""
+HINTS = {
+    "unsynchronised": "its host does not answer the probes of its clock; what runs there, `launch.py send`?",
+    "size": "larger than its max_size; raise that, or let the host send less (`launch.py send --quality`)",
+    "rate": f"more than {MAX_RATE_HZ} a second; let the host send fewer (`launch.py send --fps`)",
+    "modality": "of another modality than the one in its table",
+    "order": "older than what came before; do two hosts send under one name?",
+    "stamp": "they claim to be of the future; start `launch.py send` anew on its host",
+    "retained": "kept by the broker; publish samples without retain",
+    "overflow": "they came faster than they can be decoded",
+}
+"""What to do about packets that were left out, by reason; ``uncertain`` depends on the settings."""
 FORMS = {Modality.VISION: Form.JPEG, Modality.AUDIO: Form.PCM, Modality.TEXT: Form.TEXT}
 
 
@@ -219,10 +230,8 @@ class RemoteSensor:
                 " (`launch.py send`), and to this broker?"
             )
         reason, count = drops.most_common(1)[0]
-        hints = {
-            "unsynchronised": "its host does not answer the probes of its clock",
-            "uncertain": f"its clock is less certain than max_uncertainty, {self._settings.max_uncertainty / 1e6:g} ms;"
-            f" see {self._listening.root}/clock/+",
-        }
-        hint = hints.get(reason, "see what `drops` mean in sensors/remote.py")
+        hint = HINTS.get(reason, "not what `launch.py send` of this version sends; does something else publish there?")
+        if reason == "uncertain":
+            limit = f"max_uncertainty, {self._settings.max_uncertainty / MS:g} ms"
+            hint = f"its clock is less certain than {limit}; see {self._listening.root}/clock/+"
         return f"{self.name}: nothing usable came on {self._topic} for {stall}: {count} left out as {reason!r}: {hint}"

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -248,6 +249,20 @@ async def test_a_host_that_answers_no_probes_is_left_out_and_named_as_such(broke
         with pytest.raises(SensorError, match="'unsynchronised': its host does not answer the probes"):
             await samples(notes, 1)
     assert notes.drops["unsynchronised"] > 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (packet(1, payload=b"x" * 2048), "'size': larger than its max_size; raise that, or let the host send less"),
+        (b"\x01\x00\x02{}", "'field': not what `launch.py send` of this version sends"),
+    ],
+    ids=["size", "field"],
+)
+async def test_what_cannot_be_used_says_what_to_do_about_it(broker: str, sent: bytes, says: str) -> None:
+    async with publishing(broker, sent):
+        with pytest.raises(SensorError, match=re.escape(says)):
+            await samples(sensor(listening(broker), stall="1 s", max_size="1 KiB"), 1)
 
 
 async def test_samples_of_a_clock_that_is_too_uncertain_are_left_out(broker: str) -> None:
