@@ -157,8 +157,8 @@ class Budget:
 
     An encoder remembers what it has seen (`agent.seams.Encoder`), so that only new samples cost. Sound and texts that
     were passed over are caught up on in the next run, and their limit is their span, so that nothing is lost as long
-    as the budget pays for a run in each span; pictures that were passed over are not looked at later: there are newer
-    ones.
+    as the budget pays for a run in each span. Pictures show much the same for a while: those that were passed over are
+    not looked at later, and as long as anything is owed only the newest of each camera is.
     """
 
     def __init__(self, budget_ns: int, spans_ns: Mapping[Modality, int]) -> None:
@@ -166,32 +166,37 @@ class Budget:
         pictures = {Modality.VISION: max(PICTURES_LIMIT_NS, spans_ns.get(Modality.VISION, 0))}
         self._planner = Planner(budget_ns, {**spans_ns, **pictures})
         self._seen: dict[Modality, WeakSet[Sample]] = {m: WeakSet() for m in Modality}
-        self._passed_ns = dict.fromkeys(Modality, -(1 << 62))
-        """End of the last window in which it was left out."""
+        self._passed_ns = -(1 << 62)
+        """Pictures up to here were looked at, or never will be."""
+        self._shown: dict[Modality, Sequence[Sample]] = {}
         self._fresh: frozenset[Modality] = frozenset()
         self._spent_ns, self._spared_ns = _Mean(), _Mean()
         """A decision, over the last ones."""
 
     def spare(self, present: Iterable[Modality], window: Window, belief: Floats) -> frozenset[Modality]:
         """Who is left out of the window, of the modalities present; ``belief`` (K,) is what is known before it."""
-        shown = {m: self.part(m, window) for m in present}
-        self._fresh = frozenset(m for m, samples in shown.items() if any(s not in self._seen[m] for s in samples))
+        self._shown = {m: window.parts[m] if m is not Modality.VISION else self._pictures(window) for m in present}
+        unseen = {m: [s for s in samples if s not in self._seen[m]] for m, samples in self._shown.items()}
+        self._fresh = frozenset(m for m, samples in unseen.items() if samples)
         spared = self._fresh - self._planner.plan(self._fresh, window.end_ns, uncertainty(belief))
-        for m, samples in shown.items():
-            if m in spared:
-                self._passed_ns[m] = window.end_ns
-            elif m in self._fresh:
-                self._seen[m].update(samples)
+        for m in self._fresh - spared:
+            self._seen[m].update(unseen[m])
+        self._passed_ns = window.end_ns
         self._spared_ns.add(sum(map(self._planner.cost_ns, spared)))
         return spared
 
-    def part(self, modality: Modality, window: Window) -> Sequence[Sample]:
-        """What the modality's encoder is shown of a window."""
-        samples = window.parts[modality]
-        if modality is not Modality.VISION:
-            return samples
-        seen, passed_ns = self._seen[modality], self._passed_ns[modality]
-        return tuple(s for s in samples if s.end_ns > passed_ns or s in seen) or samples
+    def part(self, modality: Modality) -> Sequence[Sample]:
+        """What the encoder of a modality that is present is shown of that window."""
+        return self._shown[modality]
+
+    def _pictures(self, window: Window) -> Sequence[Sample]:
+        """Those that were looked at before, and the new ones; or all, rather than none."""
+        samples, seen = window.parts[Modality.VISION], self._seen[Modality.VISION]
+        new = [s for s in samples if s.end_ns > self._passed_ns]
+        if self._planner.owed_ns:
+            new = list({s.source: s for s in new}.values())
+        chosen = {*new, *(s for s in samples if s in seen)}
+        return tuple(s for s in samples if s in chosen) or samples
 
     def learn(self, costs_ns: Mapping[Modality, int], gains: Mapping[Modality, float], labels: int) -> None:
         """What the window's runs cost, and what each told, in nats; who told nothing need not be named.
@@ -210,7 +215,7 @@ class Budget:
         self._planner.learn(modality, cost_ns, 0.0)
 
     def reading(self) -> dict[str, float]:
-        """For the metrics: ms a decision and owed; and the share spared, had nothing been left for later."""
+        """For the metrics: ms a decision and owed; the share that runs left out would have taken; ms of a run."""
         spent, spared = self._spent_ns.value, self._spared_ns.value
         return {
             "ms_per_decision": round(spent / MS, 3),

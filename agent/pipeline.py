@@ -175,7 +175,7 @@ class Pipeline:
     async def _encode(self, modality: Modality, window: Window) -> Timed | None:
         """The reading of one modality; None when its encoder failed, which is counted and said."""
         encoder = self._encoders[modality]
-        samples: Sequence[Sample] = self._budget.part(modality, window) if self._budget else window.parts[modality]
+        samples: Sequence[Sample] = self._budget.part(modality) if self._budget else window.parts[modality]
         if modality in self._selections:
             samples = self._selections[modality](samples, window.end_ns)
             if not samples:

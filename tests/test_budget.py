@@ -64,6 +64,7 @@ def test_over_any_stretch_the_budget_is_kept_but_for_a_line_of_credit_or_one_run
     budget: int, cost: Costs, gain: Gains, open_: list[float], data: st.DataObject
 ) -> None:
     fresh = data.draw(st.lists(st.sets(st.sampled_from(Modality)), min_size=len(open_), max_size=len(open_)))
+    fresh[0] = set(Modality)  # from then on all costs are known
     spent = [sum(cost[m] for m in plan) for plan in planned(budget, cost, gain, open_, fresh)]
     beyond = list(accumulate((s - budget for s in spent), initial=0))
     highest = max(b - min(beyond[: i + 1]) for i, b in enumerate(beyond))
@@ -257,6 +258,22 @@ async def test_pictures_that_were_passed_over_are_not_looked_at_later_but_sound_
     passed_ns = {d.end_ns for d in found if d.missing.get(VISION) is Absence.SKIPPED}
     looked_ns = {end_ns for shown in eyes.shown for end_ns in shown}
     assert not any(end_ns - HOP_NS < t <= end_ns for t in looked_ns for end_ns in passed_ns)
+
+
+async def test_while_something_is_owed_only_the_newest_picture_of_each_camera_is_looked_at() -> None:
+    clock = Stopwatch()
+    seen: set[int] = set()
+
+    def a_picture_at_a_time(samples: Sequence[Sample]) -> Reading:
+        clock.work(2 * MS * sum(id(sample) not in seen for sample in samples))
+        seen.update(map(id, samples))
+        return sure(samples)
+
+    eyes, ears = ScriptedEncoder(VISION, a_picture_at_a_time), ScriptedEncoder(AUDIO, costly(clock, 4 * MS, silent))
+    found = await decided(build(clock, eyes, ears, budget="10 ms"), clock)
+    new = [len(set(shown) - set(before)) for before, shown in pairwise(eyes.shown)]
+    assert set(new) == {1, 4}  # 4 + 8 ms are beyond the budget, 4 + 2 ms are not
+    assert not any(Absence.SKIPPED in decision.missing.values() for decision in found)
 
 
 async def test_what_is_remembered_names_the_label_while_nothing_is_looked_at() -> None:

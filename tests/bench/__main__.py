@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-from tests.bench import align, encoders, lipsync, pipeline, process, window
+from tests.bench import align, budget, encoders, lipsync, pipeline, process, window
 
 BENCHES = {
     "window": window.main,
@@ -15,6 +15,7 @@ BENCHES = {
     "pipeline": pipeline.main,
     "process": process.main,
     "encoders": encoders.main,
+    "budget": budget.main,
     "lipsync": lipsync.main,
 }
 LONG = {"lipsync"}
