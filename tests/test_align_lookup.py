@@ -152,6 +152,12 @@ def test_times_may_be_an_array_and_more_than_a_double_holds(kind: Any, dtype: An
             np.testing.assert_array_equal(found, lookup.at(query, times.tolist(), values, closed=True))
 
 
+@pytest.mark.parametrize("query", [8, 9, 10, 11])
+@pytest.mark.parametrize(("kind", "value"), [(Nearest, "c"), (First, "a"), (Last, "c")])
+def test_of_samples_at_one_instant(kind: Any, value: str, query: int) -> None:
+    assert kind(AROUND, reproducible=False).at(query, [10, 10, 10, 30], ["a", "b", "c", "d"]) == value
+
+
 @pytest.mark.parametrize("kind", [Nearest, First, Last, Linear])
 def test_an_empty_stream(kind: Any) -> None:
     assert kind(EVER, reproducible=False).at(0, [], []) is NONE

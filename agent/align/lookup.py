@@ -1,7 +1,8 @@
 r"""What a stream was at an instant: the nearest, first or last sample of a window around it, or between two of them.
 
 The semantics are those of \psi's interpolators. A stream is a sequence of samples whose times rise strictly, so what
-comes later is later than all that has come. Each lookup costs O(log n).
+comes later is later than all that has come. (Where times repeat nevertheless, `Nearest` and `Last` take the last of
+them, `First` and `Linear` the first.) Each lookup costs O(log n).
 
 One difference, on purpose: where a window begins after the queried instant, or at it but without it, \psi's
 reproducible ``Nearest`` says that there is nothing as soon as the stream has reached the instant, although a later
@@ -104,7 +105,7 @@ class Nearest(_InWindow):
             return values[after - 1]
         if after > first and _apart(query_ns, times_ns[after]) > _apart(times_ns[after - 1], query_ns):
             return values[after - 1]
-        return values[after]
+        return values[bisect_right(times_ns, times_ns[after], after, end) - 1]
 
 
 class First(_InWindow):
