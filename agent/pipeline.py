@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from agent.account import Timed, absences, contributions
 from agent.budget import Budget
 from agent.clock import SECOND, Clock
 from agent.decision import FusionHead, Verdict
@@ -20,10 +20,7 @@ from agent.metrics import Metrics
 from agent.seams import Encoder, EncoderError, Transcriber
 from agent.selection import Selection
 from agent.types import (
-    Absence,
-    Contribution,
     Decision,
-    Evidence,
     Latency,
     Modality,
     Reading,
@@ -46,14 +43,6 @@ SPEECH = "speech"
 def speech_source(span_ns: int) -> Source:
     """The source of transcripts: an utterance closes and is understood long after it began, so nobody waits for it."""
     return Source(SPEECH, Modality.TEXT, awaited=False, late_by_ns=span_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """A reading, and how long it took."""
-
-    reading: Reading
-    encode_ns: int
 
 
 class Pipeline:
@@ -214,7 +203,7 @@ class Pipeline:
     def _judge(self, window: Window, timed: Mapping[Modality, Timed | None], *, spared: bool) -> Verdict:
         evidence = [t.reading.evidence for t in timed.values() if t and t.reading.evidence]
         if self._budget:
-            costs_ns = {m: t.encode_ns for m, t in timed.items() if t}
+            costs_ns = {m: t.encode_ns for m, t in timed.items() if t and t.encode_ns}
             self._budget.learn(costs_ns, self._head.gains(evidence, window.end_ns), len(self._head.labels))
         return self._head.judge(evidence, window.end_ns, spared=spared)
 
@@ -227,7 +216,6 @@ class Pipeline:
         begin_ns: int,
         encoded_ns: int,
     ) -> Decision:
-        evidence = [t.reading.evidence for t in timed.values() if t and t.reading.evidence]
         now_ns = self._clock.now_ns()
         decision = Decision(
             session=self._session,
@@ -240,8 +228,8 @@ class Pipeline:
             rule=self._head.rule,
             probabilities=dict(zip(self._head.labels, verdict.probs.tolist(), strict=True)),
             dimensions=verdict.dimensions,
-            modalities={e.modality: self._contribution(e, verdict, window, timed[e.modality]) for e in evidence},
-            missing={m: reason for m in Modality if (reason := self._absence(m, window, timed))},
+            modalities=contributions(timed, verdict, window, self._head.labels),
+            missing=absences(timed, window, self._encoders),
             latency=Latency(
                 align=window.cut_ns - window.end_ns,
                 encode=encoded_ns - begin_ns,
@@ -252,31 +240,3 @@ class Pipeline:
         self._seq += 1
         self.metrics.decided(decision)
         return decision
-
-    def _contribution(self, e: Evidence, verdict: Verdict, window: Window, timed: Timed | None) -> Contribution:
-        top = int(e.probs.argmax())
-        return Contribution(
-            label=self._head.labels[top],
-            confidence=float(e.probs[top]),
-            weight=verdict.weights[e.modality],
-            quality=e.quality,
-            age_ns=max(0, window.end_ns - e.t_ns),
-            contribution=verdict.shares[e.modality],
-            source=e.source,
-            engine=e.engine,
-            encode_ns=timed.encode_ns if timed else 0,
-            rivals=e.rivals,
-        )
-
-    def _absence(self, modality: Modality, window: Window, timed: Mapping[Modality, Timed | None]) -> Absence | None:
-        """Why a modality has no evidence in a window; None when it has."""
-        if modality not in self._encoders:
-            return Absence.DISABLED
-        if modality in window.missing:
-            return window.missing[modality]
-        if modality not in timed:
-            return Absence.SKIPPED
-        reading = timed[modality]
-        if reading is None:
-            return Absence.FAILED
-        return None if reading.reading.evidence else Absence.SILENT

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
 from agent.pipeline import Pipeline
 from agent.playback import play
+from agent.standing import PATIENCE_NS, StandingBoard
 from agent.types import Absence, Decision, Evidence, Modality, Reading, Sample, Watermark
 from tests.samples import audio, frame, text
 from tests.scripted import HAPPY, HOP_NS, LABELS, PRIOR, SOURCES, ScriptedEncoder, silent
@@ -310,6 +312,19 @@ async def test_on_the_virtual_clock_encoders_take_no_time_and_nobody_is_spared()
     encoders = [ScriptedEncoder(m, sure) for m in Modality]
     found = await decided(build(clock, *encoders, budget="1 ns"), clock)
     assert not any(Absence.SKIPPED in decision.missing.values() for decision in found)
+
+
+async def test_the_standing_of_a_modality_does_not_change_with_each_window_that_leaves_it_out() -> None:
+    clock = Stopwatch()
+    found = await decided(build(clock, *staff(clock), budget="8 ms"), clock)
+    told: list[tuple[Modality, object]] = []
+    board = StandingBoard(lambda modality, state: told.append((modality, state["state"])))
+    for decision in found:
+        board.update(decision)
+    assert [state for modality, state in told if modality is VISION] == ["active"]
+    hung = next(decision for decision in found if decision.missing.get(VISION) is Absence.SKIPPED)
+    board.update(replace(hung, end_ns=found[-1].end_ns + PATIENCE_NS))
+    assert [state for modality, state in told if modality is VISION] == ["active", "missing"]
 
 
 async def test_a_deadline_that_was_missed_is_paid_for() -> None:

@@ -1,0 +1,63 @@
+"""What a decision says about each modality: what it contributed, or why it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.decision import Verdict
+from agent.types import Absence, Contribution, Modality, Reading, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A reading, and how long it took."""
+
+    reading: Reading
+    encode_ns: int
+
+
+def contributions(
+    timed: Mapping[Modality, Timed | None], verdict: Verdict, window: Window, labels: Sequence[str]
+) -> dict[Modality, Contribution]:
+    """Of the modalities with evidence."""
+    found = {}
+    for modality, reading in timed.items():
+        if reading is None or (e := reading.reading.evidence) is None:
+            continue
+        top = int(e.probs.argmax())
+        found[modality] = Contribution(
+            label=labels[top],
+            confidence=float(e.probs[top]),
+            weight=verdict.weights[modality],
+            quality=e.quality,
+            age_ns=max(0, window.end_ns - e.t_ns),
+            contribution=verdict.shares[modality],
+            source=e.source,
+            engine=e.engine,
+            encode_ns=reading.encode_ns,
+            rivals=e.rivals,
+        )
+    return found
+
+
+def absences(
+    timed: Mapping[Modality, Timed | None], window: Window, read: Collection[Modality]
+) -> dict[Modality, Absence]:
+    """Of the others. ``timed`` are those whose encoder ran, None where it failed; ``read`` those that have one."""
+    return {m: reason for m in Modality if (reason := _absence(m, timed, window, read))}
+
+
+def _absence(
+    modality: Modality, timed: Mapping[Modality, Timed | None], window: Window, read: Collection[Modality]
+) -> Absence | None:
+    if modality not in read:
+        return Absence.DISABLED
+    if modality in window.missing:
+        return window.missing[modality]
+    if modality not in timed:
+        return Absence.SKIPPED
+    reading = timed[modality]
+    if reading is None:
+        return Absence.FAILED
+    return None if reading.reading.evidence else Absence.SILENT
