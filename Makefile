@@ -5,9 +5,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT := mosquitto mosquitto-clients pulseaudio pulseaudio-utils libasound2-plugins libportaudio2 ffmpeg espeak-ng
+TRAIN := .venv-train
+TORCH ?= 2.13.0
 
-.PHONY: help setup demo test test-tools lint bench train-tools clean
+.PHONY: help setup demo test test-tools test-train lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,6 +24,10 @@ demo: setup ## the bundled session through the whole system; ARGS=--once ends wi
 test: setup $(VENV)/.installed-dev test-tools ## all tests; ARGS goes to pytest
 	@echo "== tests"
 	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+test-train: setup test-tools $(TRAIN)/.installed ## the tests of the training side, with the CPU build of torch in a venv of its own
+	@echo "== tests of the training side"
+	@$(TRAIN)/bin/python -m pytest -m "not gpu" tests/train $(ARGS)
 
 lint: $(VENV)/.installed-dev ## style, types and the arrows between the rooms
 	@$(BIN)/ruff check .
@@ -68,5 +73,13 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-clean: ## remove the virtual environment and caches of the tools
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+# Torch first and by its exact version: where a CPU build of it can be had, nothing asks for another afterwards.
+$(TRAIN)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "== python: installing what training needs, torch among it"
+	@$(PYTHON) -m venv $(TRAIN)
+	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'matplotlib>=3.9'
+	@touch $@
+
+clean: ## remove the virtual environments and caches of the tools
+	rm -rf $(VENV) $(TRAIN) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
