@@ -11,6 +11,7 @@ from agent.pipeline import Pipeline
 from agent.seams import Sensor
 from agent.supervisor import supervise
 from agent.types import Decision, Sample, Utterance, Watermark, Window
+from agent.window import SourceState
 
 UTTERANCES = 4
 """Utterances that wait for the transcriber at most; the oldest gives way, and is counted."""
@@ -63,7 +64,11 @@ class LiveAgent:
                 task.cancel()
 
     async def _sense(self, sensor: Sensor) -> None:
-        await supervise(sensor, feed=self._feed, mark=self._pipeline.mark, clock=self._clock, metrics=self._metrics)
+        await supervise(sensor, feed=self._feed, mark=self._mark, clock=self._clock, metrics=self._metrics)
+
+    def _mark(self, source: str, state: SourceState) -> None:
+        self._pipeline.mark(source, state)
+        self._arrived.set()  # the others may have settled the window that waits for this source
 
     def _feed(self, item: Sample | Watermark) -> None:
         self._pipeline.feed(item)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import aiomqtt
@@ -22,11 +21,12 @@ from agent.worker import Worker
 from sensors.remote_line import RemoteLine
 from sensors.remote_packet import BadPacket, Form, Packet, Question, parse, parse_answer
 from sensors.remote_payload import decode_jpeg, decode_pcm, decode_text
+from sensors.remote_queue import Arrived, PacketQueue
 from sensors.remote_rate import RateLimit
 from sensors.text import MAX_DELAY_NS
 
 QUEUE = {Modality.VISION: 4, Modality.AUDIO: 100, Modality.TEXT: 64}
-"""Packets that wait at most; the oldest gives way, and is counted: what is newest matters most."""
+"""Samples that wait at most, see `PacketQueue`."""
 HOLD_NS = SECOND
 """How long a packet waits for the first word on its clock."""
 MAX_RATE_HZ = 250
@@ -40,15 +40,10 @@ HINTS = {
     "stamp": "they claim to be of the future; start `launch.py send` anew on its host",
     "retained": "kept by the broker; publish samples without retain",
     "overflow": "they came faster than they can be decoded",
+    "refused": "more messages came at once than may wait",
 }
 """What to do about packets that were left out, by reason; ``uncertain`` depends on the settings."""
 FORMS = {Modality.VISION: Form.JPEG, Modality.AUDIO: Form.PCM, Modality.TEXT: Form.TEXT}
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    packet: Packet
-    arrival_ns: int
 
 
 class RemoteSensor:
@@ -56,7 +51,7 @@ class RemoteSensor:
 
     It probes the clocks that it hears, and shares what it learns with the other remote sensors (`Listening`).
     Whatever comes in, nothing is raised. `drops` counts by reason: those of `parse` and `RemoteLine.place`, and
-    ``size`` (above `max_size`), ``rate`` (more than `MAX_RATE_HZ`), ``overflow`` (the oldest of `QUEUE`),
+    ``size`` (above `max_size`), ``rate`` (more than `MAX_RATE_HZ`), ``overflow`` and ``refused`` (see `PacketQueue`),
     ``modality`` (another than the config's), ``unsynchronised`` (no answer from its clock within `HOLD_NS`),
     ``payload`` (not what the header says it is), ``retained`` (said once, it would be new again at each connection).
     """
@@ -72,7 +67,7 @@ class RemoteSensor:
         self._clocks = listening.clocks
         self._topic = f"{listening.root}/remote/{settings.source}"
         self._line = RemoteLine(max_uncertainty_ns=settings.max_uncertainty, in_order=in_order)
-        self._waiting: deque[_Arrived] = deque()
+        self._waiting = PacketQueue(QUEUE[settings.modality], said_once=not in_order, drops=self.drops)
         self._wake = asyncio.Event()  # something came that may be delivered, or the connection has ended
         self._heard = asyncio.Event()  # of a clock that is to be probed
         self._gate, self._answers = RateLimit(MAX_RATE_HZ), RateLimit(MAX_RATE_HZ)
@@ -105,8 +100,8 @@ class RemoteSensor:
 
     async def _rest(self, until_ns: int) -> None:
         """Return when something comes, at `until_ns`, or when the oldest packet has waited for too long."""
-        if self._waiting:
-            until_ns = min(until_ns, self._waiting[0].arrival_ns + HOLD_NS + 1)
+        if oldest := self._waiting.oldest:
+            until_ns = min(until_ns, oldest.arrival_ns + HOLD_NS + 1)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0, until_ns - self._clock.now_ns()) / SECOND):
                 await self._wake.wait()
@@ -170,10 +165,7 @@ class RemoteSensor:
             return
         if self._clocks.hear(packet.clock):
             self._heard.set()
-        if len(self._waiting) == QUEUE[self._settings.modality]:
-            self._waiting.popleft()
-            self.drops["overflow"] += 1
-        self._waiting.append(_Arrived(packet, arrival_ns))
+        self._waiting.put(Arrived(packet, arrival_ns))
         self._wake.set()
 
     async def _probe(self, client: aiomqtt.Client) -> None:
@@ -188,19 +180,18 @@ class RemoteSensor:
                 async with asyncio.timeout(pause_ns / SECOND):
                     await self._heard.wait()
 
-    def _next(self) -> _Arrived | None:
+    def _next(self) -> Arrived | None:
         """The oldest packet that can be placed; what has waited for too long goes."""
-        while self._waiting:
-            oldest = self._waiting[0]
+        while oldest := self._waiting.oldest:
             if self._clocks.offset(oldest.packet.clock) is not None:
-                return self._waiting.popleft()
+                return self._waiting.pop()
             if self._clock.now_ns() - oldest.arrival_ns <= HOLD_NS:
                 return None
-            self._waiting.popleft()
+            self._waiting.pop()
             self.drops["unsynchronised"] += 1
         return None
 
-    async def _item(self, arrived: _Arrived, worker: Worker) -> Sample | Watermark | None:
+    async def _item(self, arrived: Arrived, worker: Worker) -> Sample | Watermark | None:
         packet, arrival_ns = arrived.packet, arrived.arrival_ns
         offset = self._clocks.offset(packet.clock)
         assert offset is not None, "`_next` returns only those"

@@ -15,7 +15,7 @@ import aiomqtt
 
 from agent.clock import SECOND, Clock
 from agent.config import Mqtt
-from agent.delivery import Delivery, Queue, Throttle
+from agent.delivery import Delivery, NeverDrop, Queue, Throttle
 from agent.mailbox import Mailbox
 from agent.metrics import Metrics
 from agent.mqtt import V311, connection, either, heed_cancellation
@@ -81,6 +81,8 @@ class Sender:
 
     def _box(self, modality: Modality) -> Mailbox[Sample]:
         delivery: Delivery = Queue(WAITING[modality])
+        if modality is Modality.TEXT:  # said once
+            delivery = NeverDrop(WAITING[modality])
         if modality is Modality.VISION and self._max_fps is not None:
             delivery = Throttle(round(SECOND / self._max_fps), WAITING[modality])
         return Mailbox(delivery)

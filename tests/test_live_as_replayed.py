@@ -1,6 +1,7 @@
 """A window that is cut live equals the one that is cut in replay, whatever comes when."""
 
 import asyncio
+from functools import partial
 from itertools import accumulate, pairwise
 
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from agent.clock import MS, VirtualClock
 from agent.live import LiveAgent
 from agent.pipeline import Pipeline
 from agent.playback import play
+from agent.seams import SensorError
 from agent.types import Decision, Modality, Sample, Utterance, Watermark, Window
 from tests.samples import audio, frame
 from tests.scripted import HOP_NS, SOURCES, ScriptedSensor, Steps, pipeline
@@ -35,7 +37,8 @@ def recorded(p: Pipeline) -> list[Cut]:
     return cuts
 
 
-async def live(streams: list[Arrivals]) -> list[Cut]:
+async def live(streams: list[Arrivals], fails_ns: int | None = None) -> list[Cut]:
+    """The first source's stream breaks at `fails_ns`, and ends at the next try."""
     clock = VirtualClock()
 
     def run(arrivals: Arrivals) -> Steps:
@@ -43,11 +46,14 @@ async def live(streams: list[Arrivals]) -> list[Cut]:
             for arrival_ns, item in arrivals:
                 await clock.sleep_until(arrival_ns)
                 yield item
+            if fails_ns is not None and arrivals is streams[0]:
+                await clock.sleep_until(fails_ns)
+                raise SensorError("broken")
 
         return steps()
 
     sensors = [
-        ScriptedSensor(source.name, source, lambda arrivals=arrivals: run(arrivals))  # type: ignore[misc]
+        ScriptedSensor(source.name, source, partial(run, arrivals), partial(run, []))
         for source, arrivals in zip(SOURCES, streams, strict=True)
     ]
     p = pipeline(clock)
@@ -111,3 +117,14 @@ def test_a_window_cut_live_equals_the_one_cut_in_replay(streams: list[Arrivals])
     assert before_the_end == [cut for cut in there if cut[1] < END_NS + 9 * HOP_NS]
     assert len(before_the_end) >= 20
     assert all(a[1] <= b[1] for a, b in pairwise(here))
+
+
+def test_a_source_that_breaks_releases_the_window_that_waits_for_it() -> None:
+    """The camera breaks 10 ms after the end of the window at 200 ms, which has all else: nobody waits on."""
+    sound: Arrivals = [(t, audio(t - MS, t, arrival_ns=t)) for t in range(HOP_NS // 2, 3 * HOP_NS, HOP_NS // 2)]
+    text: Arrivals = [(t, Watermark("text", t)) for t in range(HOP_NS // 2, 3 * HOP_NS, HOP_NS // 2)]
+    fails_ns = 2 * HOP_NS + 10 * MS
+    cuts = asyncio.run(live([[(HOP_NS, frame(HOP_NS))], sound, text], fails_ns))
+    end_ns, cut_ns, settled, _, missing = cuts[1]
+    assert (end_ns, cut_ns, settled) == (2 * HOP_NS, fails_ns, True)
+    assert missing[Modality.VISION] == "failed"
