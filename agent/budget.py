@@ -34,7 +34,7 @@ HOLD = 2.0
 """Hysteresis: what ran the last time counts as worth so many times more."""
 MEMORY = 8
 """Runs after which a measured cost or gain counts 1/e, about."""
-REGAIN_NS = 10 * SECOND
+REGAIN_NS = 30 * SECOND
 """An encoder that did not run for so long is expected to tell what it told, and 63 % of all that this leaves open."""
 PICTURES_LIMIT_NS = 3 * SECOND
 """A camera is looked at once in that time at least, if the budget can pay for it."""
@@ -140,15 +140,15 @@ class Planner:
     def _worth(self, known: Mapping[Modality, _Record], end_ns: int) -> dict[Modality, float]:
         """0..1: how unsure we are, times how good a bargain it is against the best one, with hysteresis.
 
-        The cheapest is more than worth its time, where the budget pays for it.
+        The best bargain is more than worth its time, where the budget pays for it.
         """
         rates = {m: record.share(end_ns) / max(record.cost_ns.value, 1.0) for m, record in known.items()}
         best = max([TINY, *rates.values()])
         held = {m: HOLD if record.keeps else 1.0 for m, record in known.items()}
         worth = {m: min(1.0, held[m] * self._uncertainty * rate / best) for m, rate in rates.items()}
-        cheapest = min(known, key=self.cost_ns, default=None)
-        if cheapest and self.cost_ns(cheapest) <= self._budget_ns:
-            worth[cheapest] = 2.0  # before all others, and no debt grows by it: something is looked at in every window
+        first = max(known, key=lambda m: rates[m], default=None)
+        if first and self.cost_ns(first) <= self._budget_ns:
+            worth[first] = 2.0  # before all others, and no debt grows by it: something is looked at in every window
         return worth
 
 
