@@ -54,7 +54,7 @@ def build_head(config: Config, learned: LearnedHead | None = None) -> FusionHead
         trust={m: Trust(table.reliability, table.tau) for m, table in config.encoders.items()},
         smoothing=StickyFilter(prior, dwell_ns=fusion.dwell, trust=fusion.trust) if fusion.dwell else None,
         abstain_below=fusion.abstain_below,
-        recalibration=Recalibration(fusion.temperature),
+        recalibration=Recalibration(fusion.temperatures),
     )
 
 

@@ -12,7 +12,7 @@ from engines.models import ModelError, ModelStore
 
 
 def check_models(config: Config) -> list[Finding]:
-    """Whether the encoders of the config, and its trained fusion head if it asks for that, open, and how long it takes."""
+    """Whether the encoders of the config open, and its trained fusion head if it has one, and how long that takes."""
     begin_s = time.monotonic()
     try:
         store = ModelStore.configured(config.models)

@@ -8,6 +8,7 @@ import pytest
 from agent.assembly import build_head
 from agent.clock import SECOND
 from agent.config import Config, ConfigError, load
+from agent.config.fusion import FITTED
 from agent.decision import FusionHead, Trust, Verdict
 from agent.fusion import RULES, Bayes, Floats, LearnedHead, Mean, Recalibration, Rule, fit_temperature
 from agent.smoothing import StickyFilter
@@ -106,12 +107,13 @@ TORN = [said(Modality.VISION, np.array([0.98, 0.01, 0.01])), said(Modality.TEXT,
 def test_the_config_names_the_rule(name: str, tmp_path: Path) -> None:
     built = build_head(configured(tmp_path, f"fusion.rule={name}"))
     assert built.rule == name
-    assert built.judge(TORN, 0).probs == pytest.approx(head(RULES[name]()).judge(TORN, 0).probs)
+    fitted = head(RULES[name](), recalibration=Recalibration(FITTED[name]))
+    assert built.judge(TORN, 0).probs == pytest.approx(fitted.judge(TORN, 0).probs)
 
 
 def test_the_config_sets_the_rules(tmp_path: Path) -> None:
     def probs(*overrides: str) -> Floats:
-        return build_head(configured(tmp_path, *overrides)).judge(TORN, 0).probs
+        return build_head(configured(tmp_path, "fusion.temperature=1", *overrides)).judge(TORN, 0).probs
 
     assert probs("fusion.handover=0.5") == pytest.approx(head(Mean()).judge(TORN, 0).probs)
     never = probs("fusion.rule=dempster", "fusion.yager_above=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -48,11 +49,11 @@ def _drawn(panel: Panel) -> list[str]:
         return TOP + high * (1 - y)
 
     parts = [_text(LEFT, 20, panel.title, 'font-weight="bold"')]
-    for tick in range(6):
-        y, x = tick / 5, least + (most - least) * tick / 5
+    for y in ticks(0, 1):
         parts.append(f'<path d="M{LEFT},{down(y):.1f}h{wide}" stroke="#ddd"/>')
         parts.append(_text(LEFT - 6, down(y) + 4, f"{y:.1f}", 'text-anchor="end"'))
-        parts.append(_text(across(x), HEIGHT - BOTTOM + 16, f"{x:.2g}", 'text-anchor="middle"'))
+    for x in ticks(least, most):
+        parts.append(_text(across(x), HEIGHT - BOTTOM + 16, f"{x:g}", 'text-anchor="middle"'))
     parts.append(_text(LEFT + wide / 2, HEIGHT - 8, panel.x_label, 'text-anchor="middle"'))
     parts.append(
         _text(0, 0, panel.y_label, f'text-anchor="middle" transform="translate(14,{TOP + high / 2}) rotate(-90)"')
@@ -65,6 +66,16 @@ def _drawn(panel: Panel) -> list[str]:
         parts.append(f'<path d="M{WIDTH - RIGHT + 8},{y}h14" stroke="{colour}" stroke-width="2"/>')
         parts.append(_text(WIDTH - RIGHT + 28, y + 4, name, ""))
     return parts
+
+
+def ticks(least: float, most: float) -> list[float]:
+    """Three to six round numbers from `least` to `most`: multiples of 1, 2 or 5 times a power of ten."""
+    if not most > least:
+        return [least]
+    power = 10.0 ** math.floor(math.log10((most - least) / 5))
+    step = next(step for factor in (1, 2, 5, 10) if (most - least) / (step := factor * power) < 5.5)
+    first, last = math.ceil(least / step - 1e-9), math.floor(most / step + 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
 
 
 def _text(x: float, y: float, words: str, attributes: str) -> str:

@@ -52,25 +52,38 @@ class Pool:
             answered=np.array([answer.probs is not None for answer in answers]),
         )
 
+    def of_items(self, which: Ints) -> Pool:
+        """Of those items alone."""
+        return Pool(*(getattr(self, name)[which] for name in self.__slots__))
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """What `save` wrote."""
+        with np.load(file, allow_pickle=False) as arrays:
+            return cls(**{name: arrays[name] for name in cls.__slots__})
+
+    def save(self, file: Path) -> None:
+        """Whole or not at all."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, npt.NDArray[np.generic]] = {name: getattr(self, name) for name in self.__slots__}
+        with file.with_suffix(".part").open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        file.with_suffix(".part").replace(file)
+
 
 def collect(config: Config, modality: Modality, data: Dataset, *, grade: int = 0, work: Path | None = None) -> Pool:
     """The evidence on `data`, spoilt by `grade`; from the folder `work` where it was kept there.
 
     Kept evidence is taken only for the very same items, settings, models and code of the engines.
     """
-    kept = work / f"{modality}-{grade}-{_key(config, modality, data)}.npz" if work else None
+    kept = work / f"{modality}-{grade}-{evidence_key(config, modality, data)}.npz" if work else None
     if kept and kept.exists():
-        with np.load(kept, allow_pickle=False) as arrays:
-            return Pool(**{name: arrays[name] for name in Pool.__slots__})
+        return Pool.load(kept)
     answers = gather(config, modality, Spoilt(data, grade) if grade else data)
     answers.sort(key=lambda answer: answer.item.line)
     pool = Pool.of(answers, config.agent.labels)
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        arrays_of: dict[str, npt.NDArray[np.generic]] = {name: getattr(pool, name) for name in Pool.__slots__}
-        with kept.with_suffix(".part").open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays_of)
-        kept.with_suffix(".part").replace(kept)
+        pool.save(kept)
     return pool
 
 
@@ -92,7 +105,8 @@ def graded(pools: Sequence[Pool], prior: F64) -> dict[str, Any]:
     return found | {"quality_auc": None if np.isnan(area) else area}
 
 
-def _key(config: Config, modality: Modality, data: Dataset) -> str:
+def evidence_key(config: Config, modality: Modality, data: Dataset) -> str:
+    """Other where the items, what the config says of the encoder, the models or the code of the engines are others."""
     digest = hashlib.sha256()
     digest.update(repr((config.agent.labels, config.agent.hop, dict(config.encoders.items())[modality])).encode())
     code = [*ENGINES.glob("*.py"), *(ENGINES / "evaluation" / name for name in CODE)]

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from agent.fusion import Rule, rebased
+from agent.fusion import Combined, Floats, Recalibration, Rule, rebased
 from agent.types import F64, Modality
 from engines.evaluation.dataset import DataError
 from engines.evaluation.metrics import Bools, Ints, Report, report
@@ -28,6 +28,26 @@ SHUFFLES = 10
 """How often qualities are dealt out anew."""
 SPOILT = 0.05
 """Quality of a spoilt item in the positive control, where that of the others is 1."""
+
+
+class Combines(Protocol):
+    """A rule, or what does as one."""
+
+    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+        """As `agent.fusion.Rule.combine`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recalibrated:
+    """A rule and the recalibration after it, as `agent.decision.FusionHead` has them."""
+
+    rule: Rule
+    recalibration: Recalibration
+
+    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+        """As `agent.fusion.Rule.combine`."""
+        combined = self.rule.combine(probs, weights, priors, prior)
+        return replace(combined, probs=self.recalibration.apply(combined.probs, prior, int(np.count_nonzero(weights))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +71,11 @@ class Triples:
     def weights(self) -> F64:
         """(N, M), 0 where nothing was said."""
         return np.asarray(np.clip(self.reliability * self.quality, 0, 1) * self.there)
+
+    def of_items(self, which: Ints) -> Triples:
+        """Of those triples alone."""
+        names = ("y", "probs", "quality", "there")
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
     def only(self, subset: Sequence[int]) -> Triples:
         """With those modalities alone."""
@@ -87,25 +112,31 @@ def draw(
     reliability: Mapping[Modality, float],
     prior: F64,
     seed: int,
+    partly: bool = False,
 ) -> Triples:
     """`per_label` triples of each label that all modalities have, with replacement.
+
+    With `partly`, of each that two have, without the third.
 
     Of several pools of a modality, which hold the same items differently spoilt, each part is drawn from any, so that
     the same seed draws the same items. Raises `DataError` where no label is shared.
     """
     firsts = [pools[m][0] for m in MODALITIES]
-    shared = [k for k in range(len(prior)) if all((pool.y == k).any() for pool in firsts)]
+    has = np.array([[bool((pool.y == k).any()) for k in range(len(prior))] for pool in firsts])  # (M, K)
+    shared = np.flatnonzero(has.sum(axis=0) >= (2 if partly else len(firsts))).tolist()
     if not shared:
         raise DataError("eval fusion: there is no label that faces, voices and texts all have")
     rng, spoiling = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     y = np.repeat(np.array(shared, np.intp), per_label)
     found: dict[str, list[np.ndarray]] = {"probs": [], "quality": [], "there": []}
-    for m in MODALITIES:
-        rows = np.concatenate([rng.choice(np.flatnonzero(pools[m][0].y == k), per_label) for k in shared])
+    for m, own in zip(MODALITIES, has, strict=True):
+        rows = np.concatenate(
+            [rng.choice(np.flatnonzero(pools[m][0].y == k) if own[k] else [0], per_label) for k in shared]
+        )
         grade = spoiling.integers(len(pools[m]), size=len(y))
         found["probs"].append(np.stack([rebased(p.probs, p.priors, prior) for p in pools[m]])[grade, rows])
         found["quality"].append(np.stack([p.quality for p in pools[m]])[grade, rows])
-        found["there"].append(np.stack([p.answered for p in pools[m]])[grade, rows])
+        found["there"].append(np.stack([p.answered for p in pools[m]])[grade, rows] & own[y])
     return Triples(
         y=y,
         **{name: np.stack(arrays, axis=1) for name, arrays in found.items()},
@@ -114,13 +145,13 @@ def draw(
     )
 
 
-def judge(rule: Rule, triples: Triples) -> Report:
+def judge(rule: Combines, triples: Triples) -> Report:
     """How good the rule is on them; one of which nothing is left counts as not answered."""
     probs, answered = fuse(rule, triples)
     return report(triples.y, probs, answered)
 
 
-def fuse(rule: Rule, triples: Triples) -> tuple[F64, Bools]:
+def fuse(rule: Combines, triples: Triples) -> tuple[F64, Bools]:
     """The fused posteriors (N, K), and whether there was anything to fuse (N,)."""
     weights = triples.weights
     priors = np.tile(triples.prior, (len(MODALITIES), 1))
@@ -128,7 +159,7 @@ def fuse(rule: Rule, triples: Triples) -> tuple[F64, Bools]:
     return np.array(probs), np.any(weights, axis=1)
 
 
-def figures(rules: Mapping[str, Rule], clean: Triples, spoilt: Sequence[Triples], mixed: Triples) -> dict[str, Any]:
+def figures(rules: Mapping[str, Combines], clean: Triples, spoilt: Sequence[Triples], mixed: Triples) -> dict[str, Any]:
     """All that is measured, as it stands in the JSON.
 
     `spoilt` are the triples by grade, from 1; in `mixed` each part is of any grade. For each rule: ``rules`` (all
@@ -169,7 +200,7 @@ def _against_the_best(subsets: Mapping[str, Mapping[str, Mapping[str, float]]]) 
     return {"error_against_best": ratio, "worst_subset": worst}
 
 
-def shuffling(rule: Rule, triples: Triples) -> dict[str, float]:
+def shuffling(rule: Combines, triples: Triples) -> dict[str, float]:
     """Mean recall with the qualities as they are, and with them shuffled: mean and deviation over `SHUFFLES`."""
     kept = judge(rule, triples).uar
     dealt = [judge(rule, triples.shuffled(np.random.default_rng(seed))).uar for seed in range(SHUFFLES)]

@@ -12,14 +12,16 @@ import numpy as np
 from rich.console import Console
 
 from agent.config import Config, prior_of
-from agent.fusion import RULES
+from agent.fusion import RULES, Learned, LearnedHead, Recalibration, Rule
 from agent.types import Modality
+from engines.encoders import open_fusion
 from engines.evaluation import triples
 from engines.evaluation.dataset import DataError, Dataset, read
 from engines.evaluation.output import check_writable, fusion_chart, show, show_fusion, write, write_json
 from engines.evaluation.pool import collect, graded
 from engines.evaluation.run import gather, summary
 from engines.evaluation.spoil import GRADES
+from engines.models import LicenceError, ModelStore
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def _measure_fusion(config: Config, args: argparse.Namespace, console: Console) 
         some = {m: [pools[m][grade] for grade in grades] for m in Modality}
         return triples.draw(some, per_label=args.triples, reliability=reliability, prior=prior, seed=SEED)
 
-    rules = {name: rule.of(config.fusion) for name, rule in RULES.items()}
+    rules = deployed(config, _learned(config))
     grades = range(1, GRADES + 1)
     figures = triples.figures(rules, drawn(0), [drawn(grade) for grade in grades], drawn(0, *grades))
     labels = [config.agent.labels[k] for k in figures["labels"]]
@@ -74,6 +76,29 @@ def _measure_fusion(config: Config, args: argparse.Namespace, console: Console) 
     if args.chart:
         write(fusion_chart(figures), args.chart)
     show_fusion(figures, console)
+
+
+def deployed(config: Config, learned: LearnedHead | None) -> dict[str, triples.Recalibrated]:
+    """Every rule by name as the config sets it, with the recalibration behind it; the trained one if it is there."""
+    rules: dict[str, Rule] = {name: rule.of(config.fusion) for name, rule in RULES.items()}
+    if learned:
+        rules[Learned.name] = Learned(learned)
+    behind = {name: config.fusion.model_copy(update={"rule": name}).temperatures for name in rules}
+    return {name: triples.Recalibrated(rule, Recalibration(behind[name])) for name, rule in rules.items()}
+
+
+def _learned(config: Config) -> LearnedHead | None:
+    """The trained head; None, which is logged, where it must not be used or knows other labels."""
+    named = config.model_copy(update={"fusion": config.fusion.model_copy(update={"rule": Learned.name})})
+    try:
+        head = open_fusion(named, ModelStore.configured(config.models))
+    except LicenceError as error:
+        log.warning("%s; it is left out", error)
+        return None
+    if head and head.labels != config.agent.labels:
+        log.warning("the trained fusion head is left out: it knows the labels %s", ", ".join(head.labels))
+        return None
+    return head
 
 
 def _read(config: Config, modality: Modality, folder: str, split: str | None, renamed: Mapping[str, str]) -> Dataset:

@@ -1,4 +1,4 @@
-"""``python -m engines.training face|voice|language --data DIR``: train a head and write it to ``engines/weights``."""
+"""``python -m engines.training face|voice|language|fusion``: train a head and write it to ``engines/weights``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-ENCODERS = ("face", "voice", "language")
+PARTS = ("face", "voice", "language", "fusion")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hand over to ``engines.training.<encoder>.main``; 2 where no encoder is named that there is."""
-    if not argv or argv[0] not in ENCODERS:
-        asked = f"training: {argv[0]!r} is none of the encoders\n" if argv and argv[0] not in ("-h", "--help") else ""
-        print(f"{asked}usage: python -m engines.training {'|'.join(ENCODERS)} --data DIR [--help]", file=sys.stderr)
+    """Hand over to ``engines.training.<part>.main``; 2 where no part is named that there is."""
+    if not argv or argv[0] not in PARTS:
+        asked = (
+            f"training: {argv[0]!r} is none of what is trained\n" if argv and argv[0] not in ("-h", "--help") else ""
+        )
+        print(f"{asked}usage: python -m engines.training {'|'.join(PARTS)} --data … [--help]", file=sys.stderr)
         return 0 if argv and not asked else 2
     # By name and only now: each needs scikit-learn and packages of its own.
     module = importlib.import_module(f"engines.training.{argv[0]}")
