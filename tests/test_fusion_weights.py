@@ -57,7 +57,7 @@ async def test_it_decides_in_the_pipeline() -> None:
         session="test",
         learned=open_fusion(LEARNED, ModelStore()),
     )
-    events = [
+    events: list[Sample | Watermark] = [
         frame(100 * MS),
         text(200 * MS),
         *(Watermark(source.name, SECOND) for source in SOURCES),
