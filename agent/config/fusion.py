@@ -17,13 +17,12 @@ FITTED: Mapping[str, tuple[float, ...]] = {
     "bayes": (0.63, 0.65, 0.75),
     "mean": (1.09, 0.5, 0.34),
     "max": (1.09, 0.52, 0.37),
-    "vote": (1.0,),
     "dempster": (0.56, 0.45, 0.4),
     "fuzzy": (1.09, 0.5, 0.34),
-    Learned.name: (1.0,),
 }
 """Temperatures with one modality, with two, with three, by rule, as ``python -m engines.training fusion`` prints them
-for the reliabilities that are the defaults. Votes gain nothing by one, and the trained head has its own in it."""
+for the reliabilities that are the defaults. Others have 1: votes gain nothing by one, and the trained head has its own.
+"""
 
 
 def _rule(name: str) -> str:
@@ -61,4 +60,4 @@ class Fusion(Table):
     @property
     def temperatures(self) -> tuple[float, ...]:
         """With one modality, with two, …: of the rule, or as the config says."""
-        return FITTED[self.rule] if self.temperature == "fitted" else self.temperature
+        return FITTED.get(self.rule, (1.0,)) if self.temperature == "fitted" else self.temperature
