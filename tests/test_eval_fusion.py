@@ -17,7 +17,7 @@ import launch as program
 from agent.config import Config, load
 from agent.fusion import RULES, Bayes, Mean
 from agent.types import AUDIO_RATE_HZ, Modality
-from engines.evaluation.chart import Panel, svg
+from engines.evaluation.chart import Panel, svg, ticks
 from engines.evaluation.dataset import DataError, Dataset, read
 from engines.evaluation.pool import Pool, collect, graded
 from engines.evaluation.spoil import GRADES, LOST, SNR_DB, Spoilt, pink
@@ -288,3 +288,17 @@ def test_chart_draws_every_series_within_its_panel() -> None:
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "a < b" in words
     assert "two & three" in words
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "marked"),
+    [
+        (0, 0.9, [0, 0.2, 0.4, 0.6, 0.8]),
+        (0, 3, [0, 1, 2, 3]),
+        (-7, 123, [0, 50, 100]),
+        (0.01, 0.013, [0.01, 0.011, 0.012, 0.013]),
+        (3, 3, [3]),
+    ],
+)
+def test_ticks_are_round_numbers(least: float, most: float, marked: list[float]) -> None:
+    assert ticks(least, most) == pytest.approx(marked)
