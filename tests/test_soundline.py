@@ -8,27 +8,12 @@ from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND
 from sensors.soundline import AudioClockFit, DelayGuard
-
-BLOCK = 20 * MS
-
-
-def run_hour(*, ppm: float, late_ms: float) -> tuple[AudioClockFit, list[int], list[int]]:
-    """(fit, spans' ends less the true ones, in ns, gaps between spans), of callbacks up to `late_ms` late."""
-    rng = np.random.default_rng(0)
-    fit = AudioClockFit()
-    wrong, gaps, edge = [], [], None
-    for n, late in enumerate(rng.uniform(0, late_ms * MS, 3600 * 50)):
-        fit.observe(n * BLOCK, round(n * BLOCK * (1 + ppm * 1e-6) + late))
-        start, end = fit.span(n * BLOCK, (n + 1) * BLOCK)
-        wrong.append(end - round((n + 1) * BLOCK * (1 + ppm * 1e-6)))
-        gaps.append(0 if edge is None else start - edge)
-        edge = end
-    return fit, wrong, gaps
+from tests.drift import BLOCK_NS, line_of_an_hour
 
 
 @pytest.mark.parametrize("ppm", [-100.0, 100.0])
 def test_an_hour_of_drift_and_of_callbacks_up_to_20_ms_late(ppm: float) -> None:
-    fit, wrong, gaps = run_hour(ppm=ppm, late_ms=20)
+    fit, wrong, gaps = line_of_an_hour(ppm=ppm, late_ms=20)
     assert not any(gaps)
     assert max(map(abs, wrong)) < 20 * MS  # the very first blocks know no better than their lateness
     assert max(map(abs, wrong[50:])) < 6 * MS
@@ -40,8 +25,8 @@ def test_an_hour_of_drift_and_of_callbacks_up_to_20_ms_late(ppm: float) -> None:
 def test_one_late_callback_does_not_move_the_time_line() -> None:
     fit = AudioClockFit()
     for n in range(200):
-        fit.observe(n * BLOCK, n * BLOCK + (300 * MS if n == 100 else 0))
-        assert abs(fit.at(n * BLOCK) - n * BLOCK) < MS
+        fit.observe(n * BLOCK_NS, n * BLOCK_NS + (300 * MS if n == 100 else 0))
+        assert abs(fit.at(n * BLOCK_NS) - n * BLOCK_NS) < MS
     assert fit.restarts == 0
 
 
@@ -49,11 +34,11 @@ def test_one_late_callback_does_not_move_the_time_line() -> None:
 def test_a_jump_is_followed_and_told_and_time_never_runs_backwards(jump: int) -> None:
     fit, spans, told = AudioClockFit(), [], []
     for n in range(200):
-        told.append(fit.observe(n * BLOCK, SECOND + n * BLOCK + (jump if n >= 100 else 0)))
-        spans.append(fit.span(n * BLOCK, (n + 1) * BLOCK))
+        told.append(fit.observe(n * BLOCK_NS, SECOND + n * BLOCK_NS + (jump if n >= 100 else 0)))
+        spans.append(fit.span(n * BLOCK_NS, (n + 1) * BLOCK_NS))
     assert [moved for moved in told if moved is not None] == [jump]
     assert told[100 + AudioClockFit.JUMP_AFTER - 1] == jump
-    assert spans[-1] == (SECOND + 199 * BLOCK + jump, SECOND + 200 * BLOCK + jump)
+    assert spans[-1] == (SECOND + 199 * BLOCK_NS + jump, SECOND + 200 * BLOCK_NS + jump)
     assert all(start < end for start, end in spans)
     assert all(after[0] >= before[1] for before, after in pairwise(spans))
 
@@ -63,9 +48,9 @@ def test_a_small_shift_that_nobody_tells_is_followed_within_a_second(lost: int) 
     rng = np.random.default_rng(4)
     fit, wrong = AudioClockFit(), []
     for n, late in enumerate(rng.uniform(0, 20 * MS, 2000)):
-        true_ns = n * BLOCK + (lost if n >= 1000 else 0)
-        fit.observe(n * BLOCK, true_ns + round(late))
-        wrong.append(fit.at(n * BLOCK) - true_ns)
+        true_ns = n * BLOCK_NS + (lost if n >= 1000 else 0)
+        fit.observe(n * BLOCK_NS, true_ns + round(late))
+        wrong.append(fit.at(n * BLOCK_NS) - true_ns)
     assert max(map(abs, wrong[100:1000])) < 5 * MS
     assert max(map(abs, wrong[1060:])) < 7 * MS
 
@@ -77,18 +62,21 @@ def test_spans_never_overlap_whatever_is_measured(blocks: list[tuple[int, int, b
         if lost:
             fit.restart()
         fit.observe(count, count + error)
-        start, end = fit.span(count, count + length * BLOCK, delay_ns=BLOCK, latest_ns=count + error)
+        start, end = fit.span(count, count + length * BLOCK_NS, delay_ns=BLOCK_NS, latest_ns=count + error)
         assert start < end
         assert edge is None or start >= edge
-        count, edge = count + length * BLOCK, end
+        count, edge = count + length * BLOCK_NS, end
 
 
 def test_a_block_ends_by_its_arrival() -> None:
     fit = AudioClockFit()
     for n in range(50):
-        fit.observe(n * BLOCK, n * BLOCK)
-        fit.span(n * BLOCK, (n + 1) * BLOCK)
-    assert fit.span(50 * BLOCK, 51 * BLOCK, latest_ns=51 * BLOCK - 3 * MS) == (50 * BLOCK, 51 * BLOCK - 3 * MS)
+        fit.observe(n * BLOCK_NS, n * BLOCK_NS)
+        fit.span(n * BLOCK_NS, (n + 1) * BLOCK_NS)
+    assert fit.span(50 * BLOCK_NS, 51 * BLOCK_NS, latest_ns=51 * BLOCK_NS - 3 * MS) == (
+        50 * BLOCK_NS,
+        51 * BLOCK_NS - 3 * MS,
+    )
 
 
 def test_the_fit_wants_an_arrival_first() -> None:

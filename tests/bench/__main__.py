@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-from tests.bench import align, budget, encoders, lipsync, pipeline, process, window
+from tests.bench import align, budget, clocks, encoders, lipsync, pipeline, process, window
 
 BENCHES = {
     "window": window.main,
@@ -16,6 +16,7 @@ BENCHES = {
     "process": process.main,
     "encoders": encoders.main,
     "budget": budget.main,
+    "clocks": clocks.main,
     "lipsync": lipsync.main,
 }
 LONG = {"lipsync"}
