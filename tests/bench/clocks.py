@@ -43,7 +43,7 @@ def offsets() -> None:
     for way_ms, jitter_ms in ((0.2, 0.1), (2.0, 2.0), (10.0, 20.0)):
         ours, quickest = offset_errors(ppm=PPM, way_ms=way_ms, jitter_ms=jitter_ms, seed=1)
         print(
-            f"remote clock, 100 ppm, {way_ms} ms each way, jitter of {jitter_ms} ms: {statistics.mean(ours):.3f} ms off on"
+            f"remote clock, 100 ppm, {way_ms} ms each way, jitter {jitter_ms} ms: {statistics.mean(ours):.3f} ms off on"
             f" average, at most {max(ours):.3f}; by the quickest probe of a burst {statistics.mean(quickest):.3f}"
         )
     estimate = OffsetFilter()
