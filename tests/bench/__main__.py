@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-from tests.bench import align, budget, clocks, encoders, lipsync, pipeline, process, window
+from tests.bench import align, budget, clocks, encoders, lipsync, pipeline, process, remote, window
 
 BENCHES = {
     "window": window.main,
@@ -18,8 +18,9 @@ BENCHES = {
     "budget": budget.main,
     "clocks": clocks.main,
     "lipsync": lipsync.main,
+    "remote": remote.main,
 }
-LONG = {"lipsync"}
+LONG = {"lipsync", "remote"}
 
 
 def main() -> None:
