@@ -122,8 +122,9 @@ def test_of_equally_telling_encoders_the_cheaper_stays() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(2, 100), st.floats(0, 1), uncertain)
+@given(st.integers(2, 100), st.floats(0.3, 1), uncertain)
 def test_the_best_bargain_stays_if_the_budget_pays_for_it(budget: int, gain: float, open_: list[float]) -> None:
+    """Where it tells next to nothing, a dearer one that has not run for long may be the better bargain."""
     cost = {VISION: 2 * budget, TEXT: budget // 2}
     assert all(TEXT in plan for plan in planned(budget, cost, {VISION: gain, TEXT: gain}, open_))
 
