@@ -10,12 +10,24 @@ from types import TracebackType
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig
 from amqtt.errors import BrokerError as AmqttBrokerError
+from amqtt.session import Session
 
 HOST = "127.0.0.1"
 
 
 class BrokerError(Exception):
     """The embedded broker cannot start. The message says why and what to do."""
+
+
+class _OwnSubscriptions(Broker):  # type: ignore[misc]  # amqtt has no types
+    """amqtt 0.12 greets whoever connects with the retained messages of everybody's subscriptions."""
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        subscribers = self.subscriptions.get(subscription[0], [])
+        if any(other.client_id == session.client_id for other, _ in subscribers):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
 class EmbeddedBroker:
@@ -31,7 +43,7 @@ class EmbeddedBroker:
             logging.getLogger(name).setLevel(logging.ERROR)
         listener = ListenerConfig(bind=f"{HOST}:{self.port}")
         plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-        self._broker = Broker(BrokerConfig(listeners={"default": listener}, plugins=plugins))
+        self._broker = _OwnSubscriptions(BrokerConfig(listeners={"default": listener}, plugins=plugins))
         try:
             await self._broker.start()
         except AmqttBrokerError as error:

@@ -76,7 +76,8 @@ class Planner:
     """Says window by window who runs.
 
     Over any N windows the costs sum up to N budgets and `LINE` more at most; or to N budgets and one run of each
-    encoder, if that is more; and by as much more as a run turns out dearer than those before it.
+    encoder, if that is more; and by as much more as a run turns out dearer than those before it, which is paid off only
+    up to the one and the other together.
     """
 
     def __init__(self, budget_ns: int, limits_ns: Mapping[Modality, int]) -> None:
@@ -105,7 +106,7 @@ class Planner:
         """
         step_ns = 0 if self._end_ns is None else end_ns - self._end_ns
         self._end_ns, self._uncertainty = end_ns, uncertainty
-        self._debt_ns = self.owed_ns - self._budget_ns
+        self._debt_ns = min(self.owed_ns, self._most_ns()) - self._budget_ns
         new = {m for m in fresh if m not in self._records}
         known = {m: self._records[m] for m in Modality if m in fresh and m not in new}
         late = {m: (end_ns - record.ran_ns + step_ns) / self._limits_ns[m] for m, record in known.items()}
@@ -136,6 +137,10 @@ class Planner:
         record.cost_ns.add(cost_ns)
         record.gain.add(gain)
         record.open.add(self._uncertainty)
+
+    def _most_ns(self) -> float:
+        """The most that is paid off: one run that hangs must not blind the agent for half a minute after it."""
+        return LINE * self._budget_ns + sum(record.cost_ns.value for record in self._records.values())
 
     def _worth(self, known: Mapping[Modality, _Record], end_ns: int) -> dict[Modality, float]:
         """0..1: how unsure we are, times how good a bargain it is against the best one, with hysteresis.

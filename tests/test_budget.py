@@ -115,6 +115,21 @@ def test_of_equally_dear_encoders_the_one_that_tells_more_runs_more_often() -> N
     assert len(runs(plans, VISION)) > 2 * len(runs(plans, AUDIO))
 
 
+def test_after_a_run_that_hung_it_sees_again_within_seconds() -> None:
+    """Of 5 s that one run took, 20 ms a decision would pay for 250 decisions."""
+    planner, seen = Planner(20, LIMITS_NS), []
+    for i in range(200):
+        plan = planner.plan({VISION, AUDIO}, (i + 1) * STEP_NS, 0.5)
+        for m in plan:
+            cost = 5_000 if i == 50 and m is VISION else 15
+            planner.charge(cost)
+            planner.learn(m, cost, 0.1)
+        seen.append(bool(plan))
+    assert seen[50]
+    assert not seen[51]
+    assert any(seen[52:100])
+
+
 def test_of_equally_telling_encoders_the_cheaper_stays() -> None:
     plans = planned(20, {VISION: 30, AUDIO: 5}, {VISION: 0.2, AUDIO: 0.2}, [0.8] * 200)
     assert len(runs(plans, AUDIO)) == 200

@@ -253,3 +253,22 @@ async def test_a_taken_port_says_by_whom_it_may_be_and_what_to_do(tmp_path: Path
 )
 def test_addresses(broker: str, address: Address) -> None:
     assert Address.of(broker) == address
+
+
+async def test_who_connects_gets_what_it_subscribed_to_and_not_what_others_did() -> None:
+    """The embedded broker; a reader of everything is there already."""
+    port = free_port()
+    async with (
+        EmbeddedBroker(port),
+        aiomqtt.Client("127.0.0.1", port) as everything,
+        aiomqtt.Client("127.0.0.1", port) as teller,
+    ):
+        await everything.subscribe("#", qos=1)
+        await teller.publish("a/availability", "online", qos=1, retain=True)
+        assert str((await anext(everything.messages)).topic) == "a/availability"
+        async with aiomqtt.Client("127.0.0.1", port) as late:
+            await late.subscribe("a/decision", qos=1)
+            await teller.publish("a/decision", "{}", qos=1)
+            assert str((await anext(late.messages)).topic) == "a/decision"
+            await late.subscribe("a/availability", qos=1)
+            assert (await anext(late.messages)).payload == b"online"
