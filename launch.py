@@ -188,7 +188,8 @@ def _say_where(config: Config) -> None:
 
     base, node, address = config.mqtt.base, config.agent.node, Address.of(config.mqtt.broker)
     where = f"{address.host}:{address.port}" if address.embedded else config.mqtt.broker
-    log.info("decisions go to %s/%s/decision on %s; see them with: mosquitto_sub -t '%s/#' -v", base, node, where, base)
+    see = f"mosquitto_sub -h {address.host} -p {address.port} -t '{base}/#' -v"
+    log.info("decisions go to %s/%s/decision on %s; see them with: %s", base, node, where, see)
 
 
 def _say_how_much(counts: Mapping[str, int], dropped: Mapping[str, int]) -> None:
@@ -206,6 +207,8 @@ def replay(config: Config, args: argparse.Namespace) -> int:
     except SensorError as error:
         print(error, file=sys.stderr)
         return WRONG
+    if config.agent.budget:
+        log.warning("[agent] budget leaves nothing out of a replay: on its virtual clock encoders take no time")
     try:
         with writer(args.out) as write:
             for session in sessions:
