@@ -1,7 +1,5 @@
 """Flash and beep of the same instant have the same stamp to within 20 ms, through the real paths and over an hour."""
 
-import os
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,20 +14,6 @@ from tests.pulse import Pulse
 
 SECONDS = 12
 BOUND_NS = 20 * MS
-
-
-@pytest.fixture(scope="module")
-def pulse() -> Iterator[Pulse]:
-    before = dict(os.environ)
-    server = Pulse()
-    os.environ.update(server.env)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.close()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 async def test_flash_and_beep_of_a_file_through_cameras_and_microphone(pulse: Pulse, tmp_path: Path) -> None:

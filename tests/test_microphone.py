@@ -4,7 +4,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,20 +19,6 @@ from sensors.microphone import Block, MicrophoneSensor, Timeline
 from sensors.resample import Resampler
 from tests.pulse import PLAY_RATE_HZ, Pulse
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost, read_until
-
-
-@pytest.fixture(scope="module")
-def pulse() -> Iterator[Pulse]:
-    before = dict(os.environ)
-    server = Pulse()
-    os.environ.update(server.env)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.close()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def tone(hz: float, seconds: float) -> F32:

@@ -77,18 +77,6 @@ async def collect(
     return list(found.values())
 
 
-@pytest.fixture(params=["embedded", "mosquitto"])
-async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a broker of each kind."""
-    port = free_port()
-    if request.param == "embedded":
-        async with EmbeddedBroker(port):
-            yield f"embedded:{port}"
-    else:
-        async with mosquitto(port, tmp_path):
-            yield f"mqtt://127.0.0.1:{port}"
-
-
 def version_of(broker: str) -> aiomqtt.ProtocolVersion:
     return aiomqtt.ProtocolVersion.V311 if broker.startswith("embedded") else aiomqtt.ProtocolVersion.V5
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from agent.broker import EmbeddedBroker
 from agent.clock import MS, SECOND, RealClock, WallClock
 from agent.config import Mqtt
 from agent.config import RemoteSensor as Settings
@@ -27,18 +26,6 @@ from tests.mosquitto import free_port, mosquitto
 
 HOUR_NS = 3600 * SECOND
 QUICK = [0]
-
-
-@pytest.fixture(params=["embedded", "mosquitto"])
-async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a broker of each kind."""
-    port = free_port()
-    if request.param == "embedded":
-        async with EmbeddedBroker(port):
-            yield f"embedded:{port}"
-    else:
-        async with mosquitto(port, tmp_path):
-            yield f"mqtt://127.0.0.1:{port}"
 
 
 def listening(broker: str) -> Listening:

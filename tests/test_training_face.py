@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from agent.types import F32
 from engines.detector import Face
+from engines.evaluation.metrics import ece
 from engines.training.face_data import DataError, read_picture, read_table, spoil
-from engines.training.linear import ece, fit
+from engines.training.linear import fit
 from engines.training.scenes import HEIGHT, SIZES, WIDTH, Scene, make_scenes
 from tests.faces import portrait
 

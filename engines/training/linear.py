@@ -11,9 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from agent.types import F64
-from engines.evaluation.metrics import Ints as Ints
-from engines.evaluation.metrics import ece as ece
-from engines.evaluation.metrics import report as report
+from engines.evaluation.metrics import Ints
 from engines.head import Head
 
 ClassWeight = Literal["balanced", "root"] | None
@@ -55,13 +53,6 @@ def fit(
             best = nll, strength, temperature
     assert best is not None
     return _fit_once(x, y, per_class=per_class, labels=labels, c=best[1], temperature=best[2])
-
-
-def fit_plain(
-    x: npt.NDArray[Any], y: Ints, *, labels: Sequence[str], class_weight: ClassWeight = None, c: float = 1.0
-) -> Head:
-    """As `fit`, but nothing is held out and the temperature is 1: for those who find it in their own way."""
-    return _fit_once(x, y, per_class=_class_weights(_count(y, labels), class_weight), labels=labels, c=c)
 
 
 def cross_posteriors(x: npt.NDArray[Any], y: Ints, *, groups: npt.NDArray[Any], **settings: Any) -> F64:

@@ -12,12 +12,11 @@ import numpy as np
 
 from agent.types import F32, F64
 from engines.evaluation.metrics import TINY, Ints
+from engines.evaluation.run import AROUSED
 from engines.speaker import SpeakerHead
 from engines.training.linear import fit_temperature
 from engines.training.utterances import IN_PART, PLAIN, WAYS, Bools, Features
 
-AROUSED = frozenset({"happy", "angry", "fearful", "surprised"})
-"""Labels of high arousal; the others are low (Russell 1980, "A circumplex model of affect")."""
 SHRINK = 0.1
 """Share of the correlations between features that is taken for chance (Ledoit & Wolf 2004)."""
 SPREAD_SHRINK = 0.5

@@ -22,10 +22,11 @@ import numpy as np
 
 from agent.types import F64
 from engines.evaluation.metrics import Ints, auc, report
+from engines.evaluation.run import AROUSED
 from engines.models import default_cache
 from engines.speaker import SpeakerHead
 from engines.training.sheet import draw
-from engines.training.speakers import AROUSED, Corpus, fit, stream
+from engines.training.speakers import Corpus, fit, stream
 from engines.training.utterances import IN_PART, PLAIN, gather, read_rows
 
 CACHE = default_cache().parent / "training" / "voice"

@@ -1,0 +1,38 @@
+"""What several files of tests run against: a sound server, and brokers of each kind."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.broker import EmbeddedBroker
+from tests.mosquitto import free_port, mosquitto
+from tests.pulse import Pulse
+
+
+@pytest.fixture(scope="module")
+def pulse() -> Iterator[Pulse]:
+    """A sound server of the module's own, to which this process is pointed."""
+    before = dict(os.environ)
+    server = Pulse()
+    os.environ.update(server.env)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(params=["embedded", "mosquitto"])
+async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a broker of each kind."""
+    port = free_port()
+    if request.param == "embedded":
+        async with EmbeddedBroker(port):
+            yield f"embedded:{port}"
+    else:
+        async with mosquitto(port, tmp_path):
+            yield f"mqtt://127.0.0.1:{port}"
