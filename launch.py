@@ -1,14 +1,13 @@
 """Attune's command line: ``python launch.py VERB``; without a verb it runs what ``config.toml`` says.
 
-This is where the parts are put together: it reads the config, opens the sensors and the encoders that it asks for,
-and hands them to the agent.
+This is where the rooms meet: the agent's own verbs get the sensors and the engines from here, as `agent.verbs.Parts`.
+What a verb does not need it does not import.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,24 +17,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from agent import cli
-from agent.clock import MS, RealClock, VirtualClock, WallClock
-from agent.config import Config, ConfigError, ReplaySensor, SensorTable, load
-from agent.process import leave, log_to, until_signal, writer
-from agent.remote import Listening
-from agent.types import Modality, Source
+from agent.config import Config, ConfigError, SensorTable, load
+from agent.process import DONE, FAILED, WRONG, leave, log_to
 
-if TYPE_CHECKING:  # what a verb does not need costs it no time
+if TYPE_CHECKING:
     from agent.fusion import LearnedHead
+    from agent.remote import Listening
     from agent.seams import Encoder, Sensor, Transcriber
+    from agent.types import Modality, Source
     from sensors.session import Session
 
 ROOT = Path(__file__).parent
 DEMO = ROOT / "sensors" / "demo"
-DONE, FAILED, WRONG = 0, 1, 2
-"""Exit codes: done, it failed while running, what you gave it is wrong."""
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-log = logging.getLogger("launch")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,188 +64,71 @@ def _failures() -> tuple[type[Exception], ...]:
     return BrokerError, EncoderError, ModelError, OutputError, SensorError
 
 
+class Parts:
+    """The sensors and engines of this repository, as `agent.verbs.Parts`."""
+
+    def sensors(self, tables: Mapping[str, SensorTable], listening: Listening, *, said_in: Path) -> Sequence[Sensor]:
+        from agent.check import collisions
+        from sensors import open_sensor
+
+        clock, wall = listening.clock, listening.wall
+        sensors = [open_sensor(name, t, clock=clock, wall=wall, listening=listening) for name, t in tables.items()]
+        if lines := collisions(sensors):
+            raise ConfigError(str(said_in), lines)
+        return sensors
+
+    def text_inlet(self, sensors: Sequence[Sensor]) -> Callable[[bytes, int], None] | None:
+        from sensors.text import hand_out
+
+        return hand_out(sensors)
+
+    def encoders(self, config: Config, sources: Iterable[Source]) -> tuple[dict[Modality, Encoder], Transcriber | None]:
+        from engines.encoders import open_encoders
+        from engines.models import ModelStore
+
+        return open_encoders(config, ModelStore.configured(config.models), {source.modality for source in sources})
+
+    def fusion(self, config: Config) -> LearnedHead | None:
+        from engines.encoders import open_fusion
+        from engines.models import ModelStore
+
+        return open_fusion(config, ModelStore.configured(config.models))
+
+    def session(self, name: str) -> Session:
+        from sensors.session import Session
+
+        return Session.open(DEMO if name == "demo" else Path(name))
+
+
+PARTS = Parts()
+
+
 def run(config: Config, args: argparse.Namespace) -> int:
     """Run the agent with the sensors of the config until it is stopped."""
-    if not config.sensors:
-        print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
-        return WRONG
-    asyncio.run(until_signal(_live(config, config.sensors, args=args, title=f"attune {config.agent.node}")))
-    return DONE
+    from agent.verbs import live
+
+    return live.run(config, args, parts=PARTS, out=out)
 
 
 def demo(config: Config, args: argparse.Namespace) -> int:
     """Play the bundled session through the whole system."""
-    recorded = ReplaySensor(kind="replay", session=DEMO, loop=not args.once)
-    tables: dict[str, SensorTable] = {"demo": recorded}
-    texts = {} if args.once else {name: t for name, t in config.sensors.items() if t.kind == "text"}
-    renamed = {f"your-{name}": table for name, table in texts.items()}  # the session has a source "text" of its own
-    asyncio.run(until_signal(_live(config, {**tables, **renamed}, args=args, title="attune demo")))
-    return DONE
+    from agent.verbs import live
 
-
-async def _live(config: Config, tables: Mapping[str, SensorTable], *, args: argparse.Namespace, title: str) -> None:
-    from agent.assembly import Agent
-    from agent.screen import Screen
-    from sensors.text import hand_out
-
-    clock, wall = RealClock(), WallClock(tolerance_ns=MS)
-    wall.read()
-    listening = Listening.of(config.mqtt, node=config.agent.node, clock=clock, wall=wall)
-    sensors = _open_sensors(tables, listening, args=args)
-    encoders, transcriber = _open_encoders(config, [source for sensor in sensors for source in sensor.sources])
-    with Screen(out, wall=wall, title=title) as screen:
-        agent = Agent(
-            config,
-            sensors=sensors,
-            encoders=encoders,
-            transcriber=transcriber,
-            clock=clock,
-            wall=wall,
-            sinks=[screen],
-            on_text=hand_out(sensors),
-            learned=_open_fusion(config),
-        )
-        agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
-        _say_where(config)
-        await agent.run()
-    _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
-
-
-def _open_sensors(
-    tables: Mapping[str, SensorTable], listening: Listening, *, args: argparse.Namespace
-) -> Sequence[Sensor]:
-    """The sensors of these tables, each source with a name of its own; else a `ConfigError`."""
-    from agent.check import collisions
-    from sensors import open_sensor
-
-    clock, wall = listening.clock, listening.wall
-    sensors = [open_sensor(name, t, clock=clock, wall=wall, listening=listening) for name, t in tables.items()]
-    if lines := collisions(sensors):
-        raise ConfigError(str(args.config), lines)
-    return sensors
-
-
-def send(config: Config, args: argparse.Namespace) -> int:
-    """Send what this host's sensors deliver to an agent on another host."""
-    tables = {name: table for name, table in config.sensors.items() if table.kind not in ("text", "remote")}
-    if not tables:
-        print(f"{args.config}: no sensor to send from; texts over MQTT reach the agent by themselves", file=sys.stderr)
-        return WRONG
-    if config.mqtt.broker.startswith("embedded"):
-        print("send: name the broker of the agent that listens with --to mqtt://HOST[:PORT]", file=sys.stderr)
-        return WRONG
-    asyncio.run(until_signal(_send(config, tables, args=args)))
-    return DONE
-
-
-async def _send(config: Config, tables: Mapping[str, SensorTable], *, args: argparse.Namespace) -> None:
-    from sensors.remote_sender import Sender
-
-    clock, wall = RealClock(), WallClock(tolerance_ns=MS)
-    wall.read()
-    host = config.agent.node
-    listening = Listening.of(config.mqtt, node=host, clock=clock, wall=wall)
-    sender = Sender(
-        config.mqtt,
-        node=args.node,
-        host=host,
-        sensors=_open_sensors(tables, listening, args=args),
-        clock=clock,
-        quality=args.quality,
-        max_fps=args.fps,
-    )
-    try:
-        await sender.run()
-    finally:
-        sent = ", ".join(f"{n} of {name}" for name, n in sorted(sender.sent.items())) or "nothing"
-        left_out = ", ".join(f"{n} {name}" for name, n in sorted(sender.dropped().items())) or "nothing"
-        log.info("sent: %s; left out: %s", sent, left_out)
-
-
-def _open_encoders(config: Config, sources: Iterable[Source]) -> tuple[dict[Modality, Encoder], Transcriber | None]:
-    """What reads the modalities of these sources."""
-    from engines.encoders import open_encoders
-    from engines.models import ModelStore
-
-    return open_encoders(config, ModelStore.configured(config.models), {source.modality for source in sources})
-
-
-def _open_fusion(config: Config) -> LearnedHead | None:
-    """The trained head, where the config asks for it."""
-    from engines.encoders import open_fusion
-    from engines.models import ModelStore
-
-    return open_fusion(config, ModelStore.configured(config.models))
-
-
-def _say_where(config: Config) -> None:
-    from agent.mqtt import Address
-
-    base, node, address = config.mqtt.base, config.agent.node, Address.of(config.mqtt.broker)
-    where = f"{address.host}:{address.port}" if address.embedded else config.mqtt.broker
-    see = f"mosquitto_sub -h {address.host} -p {address.port} -t '{base}/#' -v"
-    log.info("decisions go to %s/%s/decision on %s; see them with: %s", base, node, where, see)
-
-
-def _say_how_much(counts: Mapping[str, int], dropped: Mapping[str, int]) -> None:
-    left_out = ", ".join(f"{n} {name}" for name, n in sorted(dropped.items())) or "nothing"
-    log.info("%d decisions, %d of them abstained; left out: %s", counts["decisions"], counts["abstained"], left_out)
+    return live.demo(config, args, parts=PARTS, out=out, session=DEMO)
 
 
 def replay(config: Config, args: argparse.Namespace) -> int:
     """Play recorded sessions on the virtual clock: the same decisions every time."""
-    from agent.seams import SensorError
-    from sensors.session import Session
+    from agent.verbs.replay import replay
 
-    try:
-        sessions = [Session.open(DEMO if name == "demo" else Path(name)) for name in args.sessions]
-    except SensorError as error:
-        print(error, file=sys.stderr)
-        return WRONG
-    if config.agent.budget:
-        log.warning("[agent] budget leaves nothing out of a replay: on its virtual clock encoders take no time")
-    try:
-        with writer(args.out) as write:
-            for session in sessions:
-                log.info("%s: %d decisions", session.name, asyncio.run(_play(session, config, args=args, write=write)))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"--out {args.out}: cannot be written: {error.strerror}", file=sys.stderr)
-        return FAILED
-    return DONE
+    return replay(config, args, parts=PARTS, out=out)
 
 
-async def _play(session: Session, config: Config, *, args: argparse.Namespace, write: Callable[[bytes], object]) -> int:
-    """Play one session; returns the number of its decisions."""
-    from agent.assembly import build_pipeline
-    from agent.payload import decision_payload, encode
-    from agent.playback import Pacer, play
-    from agent.screen import line
+def send(config: Config, args: argparse.Namespace) -> int:
+    """Send what this host's sensors deliver to an agent on another host."""
+    from sensors import verbs
 
-    clock, wall = VirtualClock(), WallClock()
-    wall.calibrate(0, session.start_wall_ns)
-    encoders, transcriber = _open_encoders(config, session.sources)
-    pipeline = build_pipeline(
-        config,
-        sources=session.sources,
-        encoders=encoders,
-        transcriber=transcriber,
-        clock=clock,
-        session=session.name,
-        learned=_open_fusion(config),
-    )
-    pace = Pacer(args.speed) if args.speed else None
-    count = 0
-    try:
-        async for decision in play(session.events(), pipeline, clock, pace=pace):
-            count += 1
-            write(encode(decision_payload(decision, node=config.agent.node, wall=wall)) + b"\n")
-            if args.out != Path("-"):
-                out.print(line(decision, wall), markup=False, soft_wrap=True)
-    finally:
-        pipeline.close()
-    return count
+    return verbs.send(config, args, opened=lambda t, listening: PARTS.sensors(t, listening, said_in=args.config))
 
 
 def check(config: Config, args: argparse.Namespace) -> int:
@@ -273,39 +151,23 @@ def check(config: Config, args: argparse.Namespace) -> int:
 
 def devices(config: Config, args: argparse.Namespace) -> int:
     """List the cameras and microphones that are there."""
-    from sensors.screen import show_devices
+    from sensors import verbs
 
-    show_devices(out)
-    return DONE
+    return verbs.devices(out)
 
 
 def models(config: Config, args: argparse.Namespace) -> int:
     """List the models, or fetch what is not here yet."""
-    from engines.models import ModelStore
-    from engines.screen import fetch_with_bars, models_table
+    from engines import verbs
 
-    store = ModelStore.configured(config.models)
-    if args.action == "fetch":
-        fetch_with_bars(store, args.names, out)
-    else:
-        out.print(models_table(store))
-    return DONE
+    return verbs.models(config, args, out)
 
 
 def evaluate(config: Config, args: argparse.Namespace) -> int:
     """Measure an encoder as deployed on labelled data."""
-    from engines.evaluation.dataset import DataError
-    from engines.evaluation.verb import measure
+    from engines import verbs
 
-    try:
-        measure(config, args, out)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        print("eval: interrupted; nothing is written", file=sys.stderr)
-        return FAILED
-    return DONE
+    return verbs.evaluate(config, args, out)
 
 
 VERBS = {verb.__name__: verb for verb in (run, demo, send, check, devices, models, replay)} | {"eval": evaluate}

@@ -21,7 +21,7 @@ from agent.fusion import RULES, Learned, LearnedHead, Recalibration
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
 from agent.pipeline import Pipeline, speech_source
-from agent.seams import Encoder, Sensor, Transcriber
+from agent.seams import Companion, Encoder, Sensor, Transcriber
 from agent.selection import Selection, approximate, exact, first, last, nearest
 from agent.smoothing import StickyFilter
 from agent.standing import StandingBoard
@@ -154,6 +154,7 @@ class Agent:
     ) -> None:
         """``learned`` and what is raised are as in `build_head`."""
         self._config = config
+        self._companions: list[Companion] = []
         self._sensors = sensors
         self._clock = clock
         self._wall = wall
@@ -181,10 +182,15 @@ class Agent:
             sensors=sensors,
             clock=clock,
             sinks=(self._publisher.decision, board.update, *sinks),
+            observers=self._companions,
         )
 
+    def attach(self, companion: Companion) -> None:
+        """Let it look on and work beside the agent; to be called before `run`."""
+        self._companions.append(companion)
+
     async def run(self) -> None:
-        """Run; raises `agent.broker.BrokerError` when the embedded broker cannot start."""
+        """Run; raises `agent.broker.BrokerError` when the embedded broker cannot start, and what a companion raises."""
         asyncio.get_running_loop().set_default_executor(DaemonExecutor())
         async with AsyncExitStack() as stack:
             stack.callback(self.pipeline.close)
@@ -195,6 +201,7 @@ class Agent:
                     work.create_task(self._publisher.run(), name="publish"),
                     work.create_task(self._follow_wall_clock(), name="wall clock"),
                     work.create_task(self._report(), name="metrics"),
+                    *(work.create_task(companion.run(), name=companion.name) for companion in self._companions),
                 ]
                 await self._live.run()
                 await self._publisher.flushed()

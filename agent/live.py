@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from agent.clock import Clock
 from agent.pipeline import Pipeline
-from agent.seams import Sensor
+from agent.seams import Observer, Sensor
 from agent.supervisor import supervise
 from agent.types import Decision, Sample, Utterance, Watermark, Window
 from agent.window import SourceState
@@ -32,6 +32,7 @@ class LiveAgent:
         sensors: Sequence[Sensor],
         clock: Clock,
         sinks: Sequence[Callable[[Decision], None]],
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._pipeline = pipeline
         self._window = pipeline.window
@@ -39,6 +40,7 @@ class LiveAgent:
         self._sensors = sensors
         self._clock = clock
         self._sinks = sinks
+        self._observers = observers
         self._arrived = asyncio.Event()  # something came that may settle the next window
         self._waiting: Window | None = None
         self._cut = asyncio.Event()  # a window waits
@@ -67,10 +69,14 @@ class LiveAgent:
         await supervise(sensor, feed=self._feed, mark=self._mark, clock=self._clock, metrics=self._metrics)
 
     def _mark(self, source: str, state: SourceState) -> None:
+        for observer in self._observers:
+            observer.marked(source, state)
         self._pipeline.mark(source, state)
         self._arrived.set()  # the others may have settled the window that waits for this source
 
     def _feed(self, item: Sample | Watermark) -> None:
+        for observer in self._observers:
+            observer.fed(item)
         self._pipeline.feed(item)
         reached_ns = item.end_ns if isinstance(item, Sample) else item.t_ns
         if reached_ns >= self._window.next_end_ns:
@@ -110,10 +116,12 @@ class LiveAgent:
             self._cut.clear()
             window, self._waiting = self._waiting, None
             assert window is not None, "the event says that one waits"
-            decision, utterances = await self._pipeline.decide(window)
+            decided = await self._pipeline.decide(window)
             for sink in self._sinks:
-                sink(decision)
-            for utterance in utterances:
+                sink(decided.decision)
+            for observer in self._observers:
+                observer.decided(decided)
+            for utterance in decided.utterances:
                 self._hear(utterance)
             if self._waiting is None:
                 self._idle.set()

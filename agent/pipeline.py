@@ -20,6 +20,7 @@ from agent.metrics import Metrics
 from agent.seams import Encoder, EncoderError, Transcriber
 from agent.selection import Selection
 from agent.types import (
+    Decided,
     Decision,
     Latency,
     Modality,
@@ -106,8 +107,8 @@ class Pipeline:
         if source not in self._ignored:
             self.window.mark(source, state)
 
-    async def decide(self, window: Window) -> tuple[Decision, tuple[Utterance, ...]]:
-        """The decision for a window, and the utterances that ended in it."""
+    async def decide(self, window: Window) -> Decided:
+        """The decision for a window."""
         begin_ns = self._clock.now_ns()
         self._let_go()
         present = [m for m in window.parts if m in self._encoders and m not in self._slow]
@@ -126,10 +127,10 @@ class Pipeline:
         for modality in self._slow:
             self.metrics.count(f"encode.{modality}.skipped")
         timed = {m: task.result() for m, task in tasks.items() if task.done()}
-        utterances = tuple(u for t in timed.values() if t is not None for u in t.reading.utterances)
         encoded_ns = self._clock.now_ns()
         verdict = self._judge(window, timed, spared=bool(spared))
-        return self._decision(window, timed, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns), utterances
+        decision = self._decision(window, timed, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
+        return Decided(window, {m: t.reading for m, t in timed.items() if t}, decision)
 
     async def transcribe(self, utterance: Utterance) -> Sample | None:
         """The utterance as a text sample with its span; None when no words were understood."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from agent.clock import RealClock, VirtualClock
 from agent.pipeline import Pipeline
-from agent.types import Decision, Sample, Watermark, Window
+from agent.types import Decided, Sample, Watermark, Window
 
 Pace = Callable[[int], Awaitable[None]]
 """Waits until the virtual instant, in ns from the start, may come."""
@@ -26,7 +26,7 @@ class Pacer:
 
 async def play(
     events: Iterable[Sample | Watermark], pipeline: Pipeline, clock: VirtualClock, *, pace: Pace | None = None
-) -> AsyncIterator[Decision]:
+) -> AsyncIterator[Decided]:
     """The decisions over ``events``, which come in the order in which they arrived.
 
     No window is skipped. An utterance is transcribed at the instant at which its window was cut. ``pace`` slows the
@@ -36,17 +36,17 @@ async def play(
     for event in events:
         arrival_ns = event.arrival_ns if isinstance(event, Sample) else event.t_ns
         while (due_ns := window.due_ns()) < arrival_ns:  # what was due before this came
-            async for decision in _decide(due_ns, pipeline, clock, pace):
-                yield decision
+            async for decided in _decide(due_ns, pipeline, clock, pace):
+                yield decided
         if pace:
             await pace(arrival_ns)
         clock.advance_to(arrival_ns)
         pipeline.feed(event)
-        async for decision in _decide(arrival_ns, pipeline, clock, pace):
-            yield decision
+        async for decided in _decide(arrival_ns, pipeline, clock, pace):
+            yield decided
 
 
-async def _decide(now_ns: int, pipeline: Pipeline, clock: VirtualClock, pace: Pace | None) -> AsyncIterator[Decision]:
+async def _decide(now_ns: int, pipeline: Pipeline, clock: VirtualClock, pace: Pace | None) -> AsyncIterator[Decided]:
     windows: list[Window] = pipeline.window.cut(now_ns)
     if not windows:
         return
@@ -54,9 +54,9 @@ async def _decide(now_ns: int, pipeline: Pipeline, clock: VirtualClock, pace: Pa
         await pace(now_ns)
     clock.advance_to(now_ns)
     for cut in windows:
-        decision, utterances = await pipeline.decide(cut)
-        yield decision
-        for utterance in utterances:
+        decided = await pipeline.decide(cut)
+        yield decided
+        for utterance in decided.utterances:
             sample = await pipeline.transcribe(utterance)
             if sample is not None:
                 pipeline.feed(sample)

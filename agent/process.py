@@ -14,6 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
+DONE, FAILED, WRONG = 0, 1, 2
+"""Exit codes: done, it failed while running, what you gave it is wrong."""
+
 
 async def until_signal(job: Coroutine[None, None, None]) -> None:
     """Run the job to its end, or until SIGTERM or SIGINT; either way it cleans up before this returns."""

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from agent.types import Modality, Reading, Sample, Source, Utterance, Watermark
+from agent.types import Decided, Modality, Reading, Sample, Source, Utterance, Watermark
+from agent.window import SourceState
 
 
 class SensorError(Exception):
@@ -72,3 +73,31 @@ class Transcriber(Protocol):
 
     def close(self) -> None:
         """Free the engines."""
+
+
+class Observer(Protocol):
+    """Looks on at a running agent: the recorder, the dashboard, the watchdogs.
+
+    Called on the event loop between two steps of the agent: returns at once, never raises, and never changes what it
+    is shown. What takes time it hands to a thread or a task of its own, through a bounded queue.
+    """
+
+    def fed(self, item: Sample | Watermark) -> None:
+        """A source or the transcriber delivered this; the window may yet leave it out."""
+
+    def marked(self, source: str, state: SourceState) -> None:
+        """The standing of a source changed."""
+
+    def decided(self, decided: Decided) -> None:
+        """A window was decided."""
+
+
+class Companion(Observer, Protocol):
+    """An observer with work of its own beside the agent's, such as a web server or a file to write."""
+
+    @property
+    def name(self) -> str:
+        """Of its task, for tracebacks."""
+
+    async def run(self) -> None:
+        """Work until cancelled, then tidy up. What it raises ends the agent."""

@@ -242,7 +242,7 @@ def build(clock: VirtualClock, *encoders: ScriptedEncoder, budget: str, dwell: s
 
 async def decided(pipeline: Pipeline, clock: VirtualClock) -> list[Decision]:
     try:
-        return [decision async for decision in play(EVENTS, pipeline, clock)]
+        return [decided.decision async for decided in play(EVENTS, pipeline, clock)]
     finally:
         pipeline.close()
 
@@ -374,7 +374,7 @@ async def test_a_deadline_that_was_missed_is_paid_for() -> None:
         pipeline.feed(audio((i - 1) * HOP_NS, i * HOP_NS))
         pipeline.feed(Watermark("text", i * HOP_NS))
         (window,) = pipeline.window.cut(i * HOP_NS)
-        decision, _ = await pipeline.decide(window)
+        decision = (await pipeline.decide(window)).decision
         skipped.append(decision.missing.get(VISION))
         if i == 1:
             task = pipeline._slow[VISION]

@@ -18,6 +18,7 @@ import soundfile
 import soxr
 
 import launch as program
+from agent.process import DONE, WRONG
 from agent.types import AUDIO_RATE_HZ, Modality
 from engines.evaluation.dataset import DataError, read
 from engines.evaluation.output import OutputError, write_json
@@ -44,7 +45,7 @@ def measured(what: str, folder: Path, *words: str) -> dict[str, Any]:
     """What `eval` writes about the folder."""
     file = folder / "figures.json"
     code = program.main(["--log-level", "ERROR", "eval", what, "--data", str(folder), "--json", str(file), *words])
-    assert code == program.DONE
+    assert code == DONE
     figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     assert figures.keys() >= KEYS
     assert list(folder.glob(".*")) == [], "no draft is left behind"
@@ -212,7 +213,7 @@ def test_a_file_that_cannot_be_read_ends_it_with_its_line(
     folder = table(tmp_path / "data", "file,label", f"{name},sad")
     (folder / name).write_bytes(b"RIFF, but not quite")
     words = ["eval", what, "--data", str(folder), "--json", str(folder / "out.json"), "--log-level", "ERROR"]
-    assert program.main(words) == program.WRONG
+    assert program.main(words) == WRONG
     assert f"labels.csv, line 2: {name} cannot be read: " in capsys.readouterr().err
     assert not (folder / "out.json").exists()
 

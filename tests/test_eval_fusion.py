@@ -16,6 +16,7 @@ import soundfile
 import launch as program
 from agent.config import Config, load
 from agent.fusion import RULES, Bayes, Mean
+from agent.process import DONE, WRONG
 from agent.types import AUDIO_RATE_HZ, Modality
 from engines.evaluation.chart import Panel, svg, ticks
 from engines.evaluation.dataset import DataError, Dataset, read
@@ -243,7 +244,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = {"--json": tmp_path / "out.json", "--chart": tmp_path / "out.svg"}
     words += ["--split", "vision=a", *(str(part) for pair in out.items() for part in pair)]
 
-    assert program.main(words) == program.DONE
+    assert program.main(words) == DONE
     found = json.loads(out["--json"].read_text())
     assert (found["n"], found["labels"], found["items"]) == (4, ["happy", "sad"], dict.fromkeys(tables, 2))
     assert found["rules"].keys() == {*RULES, "learned"}
@@ -267,14 +268,14 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_folders_that_are_not_given_are_asked_for(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.main(["eval", "fusion", *words]) == program.WRONG
+    assert program.main(["eval", "fusion", *words]) == WRONG
     assert said in capsys.readouterr().err
 
 
 def test_one_encoder_takes_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main(["eval", "text"]) == program.WRONG
+    assert program.main(["eval", "text"]) == WRONG
     assert "wants one --data DIR; found none" in capsys.readouterr().err
-    assert program.main(["eval", "text", "--data", "a", "--data", "b"]) == program.WRONG
+    assert program.main(["eval", "text", "--data", "a", "--data", "b"]) == WRONG
     assert "found a b" in capsys.readouterr().err
 
 

@@ -63,7 +63,7 @@ async def test_it_decides_in_the_pipeline() -> None:
         *(Watermark(source.name, SECOND) for source in SOURCES),
     ]
     try:
-        decisions = [decision async for decision in play(events, pipeline, clock)]
+        decisions = [decided.decision async for decided in play(events, pipeline, clock)]
     finally:
         pipeline.close()
     assert {decision.rule for decision in decisions} == {"learned"}

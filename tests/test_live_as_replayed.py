@@ -12,7 +12,7 @@ from agent.live import LiveAgent
 from agent.pipeline import Pipeline
 from agent.playback import play
 from agent.seams import SensorError
-from agent.types import Decision, Modality, Sample, Utterance, Watermark, Window
+from agent.types import Decided, Modality, Sample, Watermark, Window
 from tests.samples import audio, frame
 from tests.scripted import HOP_NS, SOURCES, ScriptedSensor, Steps, pipeline
 
@@ -28,7 +28,7 @@ def recorded(p: Pipeline) -> list[Cut]:
     cuts: list[Cut] = []
     decide = p.decide
 
-    async def noted(window: Window) -> tuple[Decision, tuple[Utterance, ...]]:
+    async def noted(window: Window) -> Decided:
         parts = {modality: [sample.end_ns for sample in part] for modality, part in window.parts.items()}
         cuts.append((window.end_ns, window.cut_ns, window.settled, parts, dict(window.missing)))
         return await decide(window)

@@ -35,7 +35,7 @@ async def decisions(
     clock = VirtualClock()
     p = pipeline(clock, *encoders, transcriber=transcriber)
     try:
-        return [decision async for decision in play(events, p, clock)]
+        return [decided.decision async for decided in play(events, p, clock)]
     finally:
         p.close()
         assert all(encoder.closed for encoder in encoders)
@@ -155,7 +155,7 @@ async def test_an_encoder_that_hangs_is_skipped_until_it_has_done_and_close_does
         p.feed(audio((i - 1) * HOP_NS, i * HOP_NS))
         p.feed(Watermark("text", i * HOP_NS))
         (window,) = p.window.cut(i * HOP_NS)
-        found.append((await p.decide(window))[0])
+        found.append((await p.decide(window)).decision)
     assert [decision.missing[VISION] for decision in found] == [Absence.SKIPPED] * 3
     assert all(AUDIO in decision.modalities for decision in found)
     assert len(eyes.shown) == 1
@@ -171,7 +171,7 @@ async def test_what_no_encoder_reads_is_dropped_and_not_waited_for() -> None:
     p.mark("camera", SourceState.FAILED)
     p.feed(audio(0, HOP_NS))
     (window,) = p.window.cut(HOP_NS)
-    decision, _ = await p.decide(window)
+    decision = (await p.decide(window)).decision
     p.close()
     assert window.settled
     assert decision.missing == {VISION: Absence.DISABLED, TEXT: Absence.DISABLED}

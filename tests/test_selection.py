@@ -85,7 +85,7 @@ async def test_the_config_says_what_the_encoder_sees(tmp_path: Path) -> None:
         session="s",
     )
     samples = [*stereo([50, 100], [50, 100]), *stereo([150, 1_200], [151, 1_200])]
-    decisions = {decision.end_ns // MS: decision async for decision in play(samples, pipeline, clock)}
+    decisions = {d.decision.end_ns // MS: d.decision async for d in play(samples, pipeline, clock)}
     pipeline.close()
     assert encoder.shown[0] == (50 * MS, 50 * MS, 100 * MS, 100 * MS)
     assert encoder.shown[-1] == (1_200 * MS, 1_200 * MS)

@@ -118,7 +118,7 @@ async def run(
         config, sources=sources, encoders=metered, transcriber=transcriber, clock=clock, session="bench"
     )
     try:
-        decisions = [decision async for decision in play(events, pipeline, clock)]
+        decisions = [decided.decision async for decided in play(events, pipeline, clock)]
     finally:
         pipeline.close()
     return Run(decisions, {m: meter.spent_ns for m, meter in metered.items()})

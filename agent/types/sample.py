@@ -1,16 +1,10 @@
-"""What flows through Attune: samples, windows, evidence and decisions.
-
-Every instant is an ``int`` of nanoseconds on one monotonic clock (`agent.clock`). A sample without the instant at
-which the world produced it cannot be built. All types here are frozen; arrays inside them are shared, never copied,
-and must not be written to.
-"""
+"""What sources deliver, and the windows that are cut of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Literal, assert_never
 
 import numpy as np
@@ -168,110 +162,3 @@ class Window:
     """Per modality its samples in the order of ``(end_ns, t_ns, source)``; modalities without samples are absent."""
     missing: Mapping[Modality, Absence]
     """The modalities that are not in ``parts``, and why."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Utterance:
-    """A stretch of speech that the voice activity detector has closed."""
-
-    source: str
-    pcm: F32
-    """(T,), as in `Audio`."""
-    t_ns: int
-    end_ns: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """What one modality says in one window."""
-
-    modality: Modality
-    source: str
-    """The source that decided: of several, the one with the best quality."""
-    probs: F64
-    """(K,), calibrated posterior over the agent's labels, sums to 1, never 0."""
-    prior: F64
-    """(K,), the class prior under which ``probs`` were trained."""
-    quality: float
-    """0..1, measured from the signal."""
-    t_ns: int
-    """The newest instant on which it is based; its age in a window is ``window.end_ns - t_ns``."""
-    engine: str
-    """The back end that ran it: ``onnxruntime`` or ``tensorrt``."""
-    dimensions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Continuous readings in 0..1, such as ``arousal``; empty where the encoder has none."""
-    rivals: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Other sources of the modality that had evidence, with their quality."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """What an encoder makes of its part of a window."""
-
-    evidence: Evidence | None
-    """None when there is no face, speech or text in it: never a uniform guess."""
-    utterances: tuple[Utterance, ...] = ()
-    """Utterances that ended in it, each reported once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What one modality had to do with a decision."""
-
-    label: str
-    """Its own most probable label."""
-    confidence: float
-    """Its own probability for ``label``."""
-    weight: float
-    """reliability * quality * exp(-age / tau), 0..1."""
-    quality: float
-    age_ns: int
-    contribution: float
-    """Its share in the fused result; the shares of a decision sum to 1."""
-    source: str
-    engine: str
-    encode_ns: int
-    rivals: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Where the time went between a window's end and the hand-over of its decision, in ns."""
-
-    align: int
-    encode: int
-    fuse: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The fused answer for one window."""
-
-    session: str
-    seq: int
-    """Counts published decisions of a session from 0, without gaps."""
-    start_ns: int
-    end_ns: int
-    label: str | None
-    """None when it abstained."""
-    confidence: float
-    """Probability of the most probable label, 0..1."""
-    conflict: float
-    """0 (the modalities agree) .. 1 (they exclude one another)."""
-    rule: str
-    probabilities: Mapping[str, float]
-    dimensions: Mapping[str, float]
-    modalities: Mapping[Modality, Contribution]
-    missing: Mapping[Modality, Absence]
-    latency: Latency
-
-    @property
-    def abstained(self) -> bool:
-        """Whether nothing was sensed, or the result was not sure enough to name a label."""
-        return self.label is None
-
-    @property
-    def id(self) -> str:
-        """Unique over sessions, and the same in every replay of one."""
-        return f"{self.session}-{self.seq}"
