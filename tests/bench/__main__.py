@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-from tests.bench import align, budget, clocks, encoders, lipsync, pipeline, process, remote, window
+from tests.bench import align, budget, clocks, encoders, fleet, lipsync, pipeline, process, remote, window
 
 BENCHES = {
     "window": window.main,
@@ -17,10 +17,11 @@ BENCHES = {
     "encoders": encoders.main,
     "budget": budget.main,
     "clocks": clocks.main,
+    "fleet": fleet.main,
     "lipsync": lipsync.main,
     "remote": remote.main,
 }
-LONG = {"lipsync", "remote"}
+LONG = {"fleet", "lipsync", "remote"}
 
 
 def main() -> None:
