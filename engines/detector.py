@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agent.types import F32, U8
+from agent.types import F32, U8, Region, Sample
 from engines import Engine, EngineError
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -50,6 +50,13 @@ class Face:
     @property
     def height(self) -> float:
         return float(self.box[3] - self.box[1])
+
+    def region(self, sample: Sample, frame: U8) -> Region:
+        """Where it is in `frame` (H, W, 3), which is what `sample` shows."""
+        size = np.array([frame.shape[1], frame.shape[0]], np.float64)
+        left, top, right, bottom = (self.box.reshape(2, 2) / size).ravel().tolist()
+        points = tuple((x, y) for x, y in (self.points / size).tolist())
+        return Region(sample.source, sample.end_ns, (left, top, right, bottom), points)
 
 
 class FaceFinder(Protocol):

@@ -8,7 +8,7 @@ faces (`engines.training.face`), and a linear head trained with it reads the lab
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from agent.types import F32, F64, U8, Evidence, Frame, Modality, Reading, Sample
+from agent.types import F32, F64, U8, Evidence, Frame, Modality, Reading, Region, Sample
 from engines import Backend, Engine, open_engine
 from engines.detector import Cascade, Detector, Face, FaceFinder
 from engines.head import Head, ProjectedHead
@@ -37,11 +37,15 @@ _LEAST_WEIGHT = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """What one frame shows; a frame without a face has None instead of probabilities."""
+    """What one frame shows; a frame without a face has None instead of probabilities and embedding."""
 
     probs: F64 | None
     """(K,)."""
+    embedding: F32 | None
+    """(D,)."""
     quality: float
+    regions: tuple[Region, ...]
+    """Of all faces in it, most certain first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +120,19 @@ class FaceEncoder:
             for source, group in groupby(sorted(samples, key=lambda s: (s.source, s.end_ns)), lambda s: s.source)
         }
         self._look([sample for frames in by_source.values() for sample in self._new(frames)])
-        found = {}
+        found: dict[str, Evidence] = {}
+        regions: tuple[Region, ...] = ()
         for source, frames in by_source.items():
             looks = [(sample, self._looks[sample]) for sample in frames if sample in self._looks]
             evidence = self._evidence(source, looks)
             if evidence is not None:
                 found[source] = evidence
+                regions += looks[-1][1].regions
         if not found:
             return Reading(None)
         best = max(found.values(), key=lambda evidence: (evidence.quality, evidence.t_ns))
         rivals = {source: evidence.quality for source, evidence in found.items() if evidence is not best}
-        return Reading(replace(best, rivals=MappingProxyType(rivals)) if rivals else best)
+        return Reading(replace(best, rivals=MappingProxyType(rivals)) if rivals else best, regions=regions)
 
     def close(self) -> None:
         self._finder.close()
@@ -150,23 +156,20 @@ class FaceEncoder:
     def _look(self, samples: Sequence[Sample]) -> None:
         """Work out, and remember, what each of these frames shows; all of them in one batch."""
         frames = {sample: frame for sample in samples if (frame := self._picture(sample)) is not None}
-        faces = [choose(found, frame) for found, frame in self._detected(frames.values())]
-        seen = [
-            (sample, face, take(frame, face))
-            for (sample, frame), face in zip(frames.items(), faces, strict=True)
-            if face is not None
-        ]
+        seen: list[tuple[Sample, Face, Portrait]] = []
+        regions: dict[Sample, tuple[Region, ...]] = {}
+        for (sample, frame), faces in zip(frames.items(), self._finder.detect(list(frames.values())), strict=True):
+            if face := choose(faces, frame):
+                seen.append((sample, face, take(frame, face)))
+                regions[sample] = tuple(each.region(sample, frame) for each in faces)
         for sample in samples:
-            self._looks[sample] = _Look(None, 0.0)
+            self._looks[sample] = _Look(None, None, 0.0, ())
         if not seen:
             return
-        probs = self._head.posterior(features([shown for _, _, shown in seen], self._networks))
-        for (sample, face, shown), row in zip(seen, probs, strict=True):
-            self._looks[sample] = _Look(row, quality(face, shown.grey))
-
-    def _detected(self, frames: Iterable[U8]) -> Iterable[tuple[Sequence[Face], U8]]:
-        pictures = list(frames)
-        return zip(self._finder.detect(pictures), pictures, strict=True)
+        wide, close = views([shown for _, _, shown in seen], self._networks)
+        probs = self._head.posterior(np.concatenate([wide, close], axis=1))
+        for (sample, face, shown), row, embedding in zip(seen, probs, wide, strict=True):
+            self._looks[sample] = _Look(row, embedding, quality(face, shown.grey), regions[sample])
 
     def _picture(self, sample: Sample) -> U8 | None:
         """The frame's pixels, or None, with one warning per source, where they are not what `Frame` promises."""
@@ -186,22 +189,23 @@ class FaceEncoder:
         return None
 
     def _evidence(self, source: str, looks: Sequence[tuple[Sample, _Look]]) -> Evidence | None:
-        """The mean of the posteriors of one source's frames, weighted by quality.
+        """The mean of the posteriors of one source's frames, and of their embeddings, weighted by quality.
 
         Its quality is the mean over all frames that were looked at: one without a face adds nothing to it.
         """
-        faces = [(sample, look.probs, look.quality) for sample, look in looks if look.probs is not None]
+        faces = [(sample, look) for sample, look in looks if look.probs is not None]
         if not faces:
             return None
-        weights = [_LEAST_WEIGHT + good for _, _, good in faces]
+        weights = [_LEAST_WEIGHT + look.quality for _, look in faces]
         return Evidence(
             modality=Modality.VISION,
             source=source,
-            probs=np.average([probs for _, probs, _ in faces], axis=0, weights=weights),
+            probs=np.average([look.probs for _, look in faces], axis=0, weights=weights),
             prior=self._head.prior,
-            quality=sum(good for _, _, good in faces) / len(looks),
-            t_ns=max(sample.end_ns for sample, _, _ in faces),
+            quality=sum(look.quality for _, look in faces) / len(looks),
+            t_ns=max(sample.end_ns for sample, _ in faces),
             engine=self._networks.wide.backend,
+            embedding=np.average([look.embedding for _, look in faces], axis=0, weights=weights).astype(np.float32),
         )
 
 
@@ -220,10 +224,15 @@ def near_then_far(near: Engine, far: Engine) -> FaceFinder:
 
 
 def features(portraits: Sequence[Portrait], networks: Networks) -> F32:
-    """What the head reads of N faces, (N, D): what `described` gives for the close networks, and for the wide one."""
+    """What the head reads of N faces, (N, D): both of `views`, side by side."""
+    return np.concatenate(views(portraits, networks), axis=1)
+
+
+def views(portraits: Sequence[Portrait], networks: Networks) -> tuple[F32, F32]:
+    """What each network makes of N faces: the embedding of the wide one, and what `described` gives for the close."""
     close = described([shown.grey for shown in portraits], networks.close)
     wide = networks.wide.infer({networks.wide.inputs[0].name: both_ways(colours([shown.wide for shown in portraits]))})
-    return np.concatenate([mirrored_mean(wide["embedding"]), close], axis=1)
+    return mirrored_mean(wide["embedding"]), close
 
 
 def described(greys: Sequence[U8], expression: Engine) -> F32:

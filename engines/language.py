@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from agent.types import F64, Evidence, Modality, Reading, Sample, Text
+from agent.types import F32, F64, Evidence, Modality, Reading, Sample, Text
 from engines import Backend
 from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
@@ -45,6 +45,8 @@ class _Said:
     probs: F64
     """(K,)."""
     quality: float
+    embedding: F32 | None
+    """(D,); None where the reader of its language has none."""
 
 
 class LanguageEncoder:
@@ -142,9 +144,10 @@ class LanguageEncoder:
             by_tongue.setdefault(chinese, []).append((sample, words.ids, trust))
         for chinese, batch in by_tongue.items():
             tongue = self._tongue(chinese=chinese)
-            posteriors = tongue.head.posterior(tongue.reader.features([ids for _, ids, _ in batch]))
-            for (sample, _, trust), probs in zip(batch, posteriors, strict=True):
-                self._said[sample] = _Said(probs, trust)
+            read = tongue.reader.read([ids for _, ids, _ in batch])
+            posteriors, embeddings = tongue.head.posterior(read["features"]), read.get("embedding", [None] * len(batch))
+            for (sample, _, trust), probs, embedding in zip(batch, posteriors, embeddings, strict=True):
+                self._said[sample] = _Said(probs, trust, embedding)
 
     def _tongue(self, *, chinese: bool) -> Tongue:
         if not chinese:
@@ -170,7 +173,16 @@ class LanguageEncoder:
             quality=float(shares @ qualities),
             t_ns=newest_ns,
             engine=self._english.reader.engine.backend,
+            embedding=_mean([said.embedding for _, said in texts], shares),
         )
+
+
+def _mean(embeddings: Sequence[F32 | None], shares: F64) -> F32 | None:
+    """(D,), of those that there are, by their shares (N,); None where there is none."""
+    there = [(embedding, share) for embedding, share in zip(embeddings, shares, strict=True) if embedding is not None]
+    if not there:
+        return None
+    return np.average([row for row, _ in there], axis=0, weights=[share for _, share in there]).astype(np.float32)
 
 
 def _aged(age_ns: int) -> float:

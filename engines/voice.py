@@ -8,7 +8,7 @@ listened to the same voice (`engines.speaker`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
@@ -93,12 +93,13 @@ class VoiceEncoder:
             speech = find_speech(self._listeners[source].chunks, since_ns=blocks[0].t_ns)
             if speech is not None:
                 found[source] = speech
+        sounding = self._sounding({sample.source for sample in samples})
         if not found:
-            return Reading(None, tuple(utterances))
+            return Reading(None, tuple(utterances), speech=sounding)
         best = max(found, key=lambda source: found[source].quality)
         rivals = {source: speech.quality for source, speech in found.items() if source != best}
         evidence = replace(self._evidence(best, found[best]), rivals=MappingProxyType(rivals))
-        return Reading(evidence, tuple(utterances))
+        return Reading(evidence, tuple(utterances), speech=sounding)
 
     def forget(self, source: str) -> None:
         """Drop what is remembered of a source: it comes no more, or somebody else speaks into it."""
@@ -123,11 +124,17 @@ class VoiceEncoder:
             )
         return utterances
 
+    def _sounding(self, sources: Collection[str]) -> float | None:
+        """Probability of speech in the newest 32 ms that were heard of them; None where that much was not heard."""
+        newest = [listener.chunks[-1] for source in sources if (listener := self._listeners[source]).chunks]
+        return max(((chunk.t_ns, chunk.prob) for chunk in newest), default=(0, None))[1]
+
     def _evidence(self, source: str, speech: Speech) -> Evidence:
         """What `speech` sounds like, in the voice that was heard before; worked out anew when the follower wants it."""
         follower = self._followers.setdefault(source, Follower(self._head))
         if follower.wants(speech):
-            z = self._head.place(features(speech.pcm, self._embedding)[np.newaxis])[0]
+            heard = features(speech.pcm, self._embedding)
+            z = self._head.place(heard[np.newaxis])[0]
             own = follower.read(speech, z)
             arousal = self._head.arousal(own)
             self._newest[source] = Evidence(
@@ -139,6 +146,7 @@ class VoiceEncoder:
                 t_ns=speech.end_ns,
                 engine=(self._embedding or self._activity).backend,
                 dimensions=MappingProxyType({} if arousal is None else {"arousal": arousal}),
+                embedding=heard if self._embedding else None,
             )
         follower.settle(speech)
         return replace(self._newest[source], quality=speech.quality)

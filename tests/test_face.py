@@ -12,7 +12,7 @@ import pytest
 from agent.types import F32, U8, Evidence, Modality, Sample
 from engines import Array
 from engines.detector import Detector, Face
-from engines.face import FAR_BORDER, FaceEncoder, Networks, features, near_then_far
+from engines.face import FAR_BORDER, FaceEncoder, Networks, features, near_then_far, views
 from engines.head import Head
 from engines.portrait import SIDE, WIDE_SIDE, Portrait, choose, cut, exposure, pose, quality, sharpness, size, take
 from tests.faces import EYES, engine, portrait, scene, shot, store
@@ -190,6 +190,48 @@ def test_the_camera_that_sees_best_decides(encoder: FaceEncoder) -> None:
     assert found.source == "right"
     assert set(found.rivals) == {"left"}
     assert found.rivals["left"] < found.quality
+
+
+def test_regions_say_where_the_faces_of_the_newest_frame_are(encoder: FaceEncoder) -> None:
+    both = np.concatenate([scene(face_px=150), scene(face_px=250)], axis=1)
+    samples = [
+        shot(scene(face_px=300), at_s=1, source="left"),
+        shot(both, at_s=2, source="left"),
+        shot(portrait(), at_s=1.5, source="right"),
+        shot(BLACK, at_s=2, source="back"),
+    ]
+    found = encoder.encode(samples, 2_000_000_000).regions
+    assert [(region.source, region.t_ns) for region in found] == [
+        ("left", 2_000_000_000),
+        ("left", 2_000_000_000),
+        ("right", 1_500_000_000),
+    ]
+    of_left = sorted(found[:2], key=lambda region: region.box)
+    assert of_left[0].box[2] < 0.5 < of_left[1].box[0]
+    right = found[2]
+    height, width = portrait().shape[:2]
+    np.testing.assert_allclose(np.array(right.landmarks[:2]) * (width, height), EYES, atol=12)
+    assert right.box[0] < right.landmarks[0][0] < right.landmarks[1][0] < right.box[2]
+
+
+def test_a_face_that_has_gone_is_in_no_region(encoder: FaceEncoder) -> None:
+    reading = encoder.encode([shot(portrait(), at_s=1), shot(BLACK, at_s=2)], 2_000_000_000)
+    assert reading.evidence is not None
+    assert reading.regions == ()
+
+
+def test_the_embedding_is_what_the_wide_network_made_of_the_face(encoder: FaceEncoder) -> None:
+    networks = Networks.open(store(), backend="onnxruntime")
+    face = encoder._finder.detect([portrait()])[0][0]
+    wide, _ = views([take(portrait(), face)], networks)
+    networks.close_both()
+    found = seen(encoder, shot(portrait())).embedding
+    assert found is not None
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wide[0], atol=1e-3)
+    pooled = seen(encoder, shot(portrait(), at_s=1), shot(scene(face_px=90), at_s=2)).embedding
+    assert pooled is not None
+    assert not np.allclose(pooled, found, atol=1e-3)
 
 
 def test_other_labels_are_mapped() -> None:

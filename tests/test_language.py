@@ -191,6 +191,19 @@ def test_pooling_by_hand(encoder: LanguageEncoder) -> None:
     assert pooled.quality == pytest.approx(share * first.quality + (1 - share) * second.quality)
 
 
+def test_embeddings_are_pooled_as_the_posteriors_are(encoder: LanguageEncoder, reader: SentenceReader) -> None:
+    words = ["I love this so much today", "Now I am quite angry about it"]
+    alone = reader.read([reader.tokenize(spell_out(each)).ids for each in words])["embedding"]
+    texts = [text(each, at_s=3 * i) for i, each in enumerate(words)]
+    one, both = evidence(encoder, texts[0]), evidence(encoder, *texts)
+    assert one.embedding is not None
+    assert both.embedding is not None
+    assert one.embedding.dtype == both.embedding.dtype == np.float32
+    np.testing.assert_allclose(one.embedding, alone[0], atol=1e-5)
+    qualities = np.array([evidence(encoder, each).quality for each in texts]) * [0.5, 1]  # 3 s are a half-life
+    np.testing.assert_allclose(both.embedding, np.average(alone, axis=0, weights=qualities), atol=1e-5)
+
+
 def test_of_two_sources_the_clearer_decides_and_the_other_is_a_rival(encoder: LanguageEncoder) -> None:
     typed = text("ok", at_s=1, source="text")
     spoken = text("I am so angry about all of this", at_s=1, source="speech")
@@ -215,13 +228,13 @@ def test_a_text_is_encoded_once_and_forgotten_with_its_sample(
     encoder: LanguageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    features = SentenceReader.features
+    read = SentenceReader.read
 
     def spy(self: SentenceReader, pieces: Sequence[Sequence[int]]) -> object:
         seen.append(len(pieces))
-        return features(self, pieces)
+        return read(self, pieces)
 
-    monkeypatch.setattr(SentenceReader, "features", spy)
+    monkeypatch.setattr(SentenceReader, "read", spy)
     gc.collect()
     before = len(encoder._said)
     samples = [text("first thing", at_s=1), text("second thing", at_s=2), text("...", at_s=3)]

@@ -73,7 +73,32 @@ def test_silence_and_noise_are_none(encoder: VoiceEncoder) -> None:
 
 
 def test_no_samples_are_none(encoder: VoiceEncoder) -> None:
-    assert encoder.encode([], START_NS).evidence is None
+    reading = encoder.encode([], START_NS)
+    assert (reading.evidence, reading.speech) == (None, None)
+
+
+def test_it_says_how_surely_somebody_speaks_now(encoder: VoiceEncoder) -> None:
+    pcm, begin_ns, finish_ns = scene()
+    stream = blocks(pcm, start_ns=START_NS)
+    assert encoder.encode(stream[:1], stream[0].end_ns).speech is None, "20 ms are less than voice activity takes"
+    heard: dict[int, float] = {}
+    for part, end_ns in windows(stream):
+        speech = encoder.encode(part, end_ns).speech
+        assert speech is not None
+        heard[end_ns] = speech
+        if end_ns < begin_ns or end_ns > finish_ns + 500_000_000:
+            assert speech < 0.35, end_ns
+    assert max(heard.values()) > 0.9
+
+
+def test_the_embedding_is_what_the_head_reads(encoder: VoiceEncoder) -> None:
+    pcm, _, _ = scene(behind=0.5)
+    evidence = encoder.encode(blocks(pcm, start_ns=START_NS), at_ns(len(pcm), START_NS)).evidence
+    assert evidence is not None
+    assert evidence.embedding is not None
+    assert evidence.embedding.dtype == np.float32
+    stranger = encoder._head.posterior(encoder._head.place(evidence.embedding[np.newaxis])[0], encoder._head.stranger())
+    np.testing.assert_allclose(encoder._projection.posterior(stranger[np.newaxis])[0], evidence.probs, atol=1e-6)
 
 
 def test_evidence_comes_and_goes_with_the_speech(encoder: VoiceEncoder) -> None:
