@@ -1,4 +1,4 @@
-"""Publishes what the agent has to say over MQTT, and takes in the texts that come over it.
+"""Publishes what the agent has to say over MQTT, and takes in the texts and commands that come over it.
 
 Connects again by itself, with growing pauses. Nothing here ever holds up the pipeline: what cannot be sent waits in a
 bounded queue whose oldest gives way, counted as ``publish.dropped``; of retained topics only the newest is kept, and
@@ -9,89 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 import aiomqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from agent.clock import SECOND, Clock, WallClock
+from agent.commands import CommandHandler
 from agent.config import Mqtt
 from agent.metrics import Metrics
+from agent.mqtt.address import Address
+from agent.mqtt.connection import V5, V311, connection, either, heed_cancellation
+from agent.mqtt.message import Message, properties_of
 from agent.payload import decision_payload, encode
 from agent.supervisor import Backoff
 from agent.types import Decision, Modality
 
 log = logging.getLogger(__name__)
 
-V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 HEALTHY_NS = 10 * SECOND
 """A connection that lasted longer was a good one: the next pause is the first again."""
 GOODBYE_S = 1.0
 """How long a stop may wait for the broker to take ``offline``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One thing to publish."""
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-    expiry_s: int | None = None
-    """MQTT 5 message expiry; older protocols ignore it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the broker is."""
-
-    host: str
-    port: int
-    tls: bool
-    embedded: bool
-
-    @classmethod
-    def of(cls, broker: str) -> Address:
-        """Of the config's ``broker``: ``embedded[:PORT]``, ``mqtt://HOST[:PORT]``, ``mqtts://HOST[:PORT]``."""
-        if broker.startswith("embedded"):
-            return cls("127.0.0.1", int(broker.partition(":")[2] or 1883), tls=False, embedded=True)
-        url = urlsplit(broker)
-        tls = url.scheme == "mqtts"
-        return cls(url.hostname or "127.0.0.1", url.port or (8883 if tls else 1883), tls=tls, embedded=False)
-
-
-def connection(
-    settings: Mqtt,
-    *,
-    protocol: aiomqtt.ProtocolVersion,
-    identifier: str | None = None,
-    will: aiomqtt.Will | None = None,
-) -> aiomqtt.Client:
-    """A client of the broker of the config, with its user, password and TLS; ``async with`` connects it."""
-    address = Address.of(settings.broker)
-    return aiomqtt.Client(
-        address.host,
-        address.port,
-        username=settings.user,
-        password=settings.password.get_secret_value() if settings.password else None,
-        identifier=identifier,
-        protocol=protocol,
-        will=will,
-        keepalive=20,
-        timeout=5,
-        tls_context=ssl.create_default_context(cafile=settings.ca_file) if address.tls else None,
-        # Else a small message waits until the one before it is acknowledged: 40 ms, as acknowledgements are delayed.
-        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-    )
 
 
 class Publisher:
@@ -106,8 +46,12 @@ class Publisher:
         clock: Clock,
         metrics: Metrics,
         on_text: Callable[[bytes, int], None] | None = None,
+        on_command: CommandHandler | None = None,
+        on_acknowledged: Callable[[int, int], None] | None = None,
     ) -> None:
-        """``on_text`` takes the payload and the arrival of each message on ``text/in``."""
+        """``on_text`` takes the payload and the arrival of each message on ``text/in``, ``on_command`` what comes on
+        ``cmd/``, and ``on_acknowledged`` the end of the window of each state that the broker took, and when it did.
+        """
         self.address = Address.of(settings.broker)
         self._settings = settings
         self._node = node
@@ -116,6 +60,8 @@ class Publisher:
         self._clock = clock
         self._metrics = metrics
         self._on_text = on_text
+        self._on_command = on_command
+        self._on_acknowledged = on_acknowledged
         self._queue: deque[Message] = deque()
         self._kept: dict[str, Message] = {}
         self._unsent_kept: dict[str, None] = {}
@@ -135,6 +81,14 @@ class Publisher:
     def modality(self, modality: Modality, state: Mapping[str, object]) -> None:
         """Publish how a modality stands."""
         self._keep(Message(f"{self._root}/modality/{modality}", encode(state), 1, retain=True))
+
+    def status(self, payload: Mapping[str, object]) -> None:
+        """Publish what the agent is doing: whether it is paused, whether it records, and what for."""
+        self._keep(Message(f"{self._root}/status", encode(payload), 1, retain=True))
+
+    def event(self, payload: Mapping[str, object]) -> None:
+        """Publish an event; it gets a ``seq``, and waits on disk until the broker has it."""
+        self._enqueue(Message(f"{self._root}/event", encode(payload), 1))
 
     def metrics(self, snapshot: Mapping[str, object]) -> None:
         """Publish the metrics."""
@@ -215,7 +169,7 @@ class Publisher:
     async def _send(self, client: aiomqtt.Client) -> None:
         while True:
             while message := self._next():
-                properties = _properties(message) if self._protocol is V5 else None
+                properties = properties_of(message) if self._protocol is V5 else None
                 try:
                     await client.publish(message.topic, message.payload, message.qos, message.retain, properties)
                 except aiomqtt.MqttError:
@@ -252,39 +206,3 @@ class Publisher:
         self._kept[message.topic] = message
         self._unsent_kept[message.topic] = None
         self._something.set()
-
-
-async def either(*jobs: Coroutine[Any, Any, None]) -> None:
-    """Run jobs that never end until one fails, with that error.
-
-    No TaskGroup: in Python 3.11 and 3.12 one whose task fails in the turn of its own cancellation swallows the
-    cancellation, and this runs in a loop that catches the error and goes on.
-    """
-    tasks = [asyncio.create_task(job, name="mqtt") for job in jobs]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        while alive := [task for task in tasks if not task.done()]:
-            for task in alive:
-                task.cancel()  # more than once if need be, see heed_cancellation
-            await asyncio.wait(alive, timeout=0.1)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
-
-
-def heed_cancellation() -> None:
-    """Raise a cancellation that got lost: `asyncio.wait_for`, by which aiomqtt waits, may swallow it in Python 3.11."""
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError
-
-
-def _properties(message: Message) -> Properties:
-    """What MQTT 5 says besides the payload."""
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.ContentType = "application/json"
-    properties.PayloadFormatIndicator = 1
-    if message.expiry_s:
-        properties.MessageExpiryInterval = message.expiry_s
-    return properties
