@@ -35,6 +35,10 @@ class Metrics:
         self.counts["abstained"] += decision.abstained
         self._latencies.append(decision.latency)
 
+    def acknowledged(self, end_ns: int, now_ns: int) -> None:
+        """Take in that at ``now_ns`` the broker acknowledged the decision of the window that ended at ``end_ns``."""
+        self.counts["acknowledged"] += 1
+
     def latency_ms(self) -> dict[str, dict[str, float]]:
         """p50 and p99 of each part of the latency, in ms; empty before the first decision."""
         parts = ("align", "encode", "fuse", "total") if self._latencies else ()

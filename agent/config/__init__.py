@@ -9,6 +9,7 @@ from agent.config.align import Align
 from agent.config.encoders import Audio, Encoder, Encoders, Language, Vision
 from agent.config.file import Config, ConfigError, Models, load
 from agent.config.fusion import Fusion
+from agent.config.metrics import Metrics
 from agent.config.mqtt import Mqtt
 from agent.config.sensors import (
     CameraSensor,
@@ -32,6 +33,7 @@ __all__ = [
     "Encoders",
     "Fusion",
     "Language",
+    "Metrics",
     "MicrophoneSensor",
     "Models",
     "Mqtt",

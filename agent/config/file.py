@@ -14,6 +14,7 @@ from agent.config.agent import Agent
 from agent.config.align import Align
 from agent.config.encoders import Encoders
 from agent.config.fusion import Fusion
+from agent.config.metrics import Metrics
 from agent.config.mqtt import Mqtt
 from agent.config.scalars import Level
 from agent.config.sensors import SensorTable
@@ -52,6 +53,7 @@ class Config(Table):
     fusion: Fusion = Fusion()
     mqtt: Mqtt = Mqtt()
     models: Models = Models()
+    metrics: Metrics = Metrics()
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:

@@ -10,8 +10,9 @@ import math
 import os
 import re
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -106,6 +107,38 @@ def _broker(text: str) -> str:
     return text
 
 
+class Endpoint(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    """A name or an address; of IPv6 without its brackets."""
+    port: int
+    """0 takes one that is free."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether nobody but this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(text: object) -> Endpoint | None:
+    """``"127.0.0.1:9464"`` or ``"[::1]:9464"``; None for ``"off"``. Raises `ValueError` that says how to write it."""
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):(\d{1,5})", text) if isinstance(text, str) else None
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(
+            f'must be "HOST:PORT", such as "127.0.0.1:9464" (port 0 takes a free one), or "off"; found {text!r}'
+        )
+    return Endpoint(match[1] or match[2], int(match[3]))
+
+
 def _authority(path: Path) -> Path:
     """A file of certificates, looked into here so that the connection need not."""
     try:
@@ -146,4 +179,5 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[str, AfterValidator(_topic_level)]
 Broker = Annotated[str, AfterValidator(_broker)]
 Authority = Annotated[Path, AfterValidator(_authority)]
+Listen = Annotated[Endpoint | None, BeforeValidator(parse_listen)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
