@@ -1,0 +1,75 @@
+"""``python -m tests.soak virtual|live``: says what was held, and fails where it grew."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.soak import live, virtual
+from tests.soak.usage import Trend, Usage, after, report
+
+DEMO = Path(__file__).parent.parent.parent / "sensors" / "demo"
+MOST_MIB_PER_H = 1.0
+WARM_VIRTUAL_S, WARM_LIVE_S = 600.0, 120.0
+
+
+def main() -> int:
+    """Run one of them; 1 where memory, threads or descriptors grew."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    parser.add_argument("--looks", type=Path, help="write every look there, a line of JSON each")
+    hours = kinds.add_parser("virtual", help="an endless session on the virtual clock")
+    hours.add_argument("--hours", type=float, default=8.0)
+    hours.add_argument("--real", action="store_true", help="the real encoders, over the bundled session in a loop")
+    minutes = kinds.add_parser("live", help="the demo by the real clock, with the embedded broker")
+    minutes.add_argument("--minutes", type=float, default=10.0)
+    args = parser.parse_args()
+    begin_s = time.monotonic()
+    looks, title, warm_s = asyncio.run(_live(args) if args.kind == "live" else _virtual(args))
+    print(report(title, looks, warm_s))
+    if args.looks:
+        args.looks.write_text("".join(json.dumps(asdict(look)) + "\n" for look in looks))
+    print(f"  took {time.monotonic() - begin_s:.0f} s")
+    return 0 if steady(after(looks, warm_s)) else 1
+
+
+def steady(looks: list[Usage]) -> bool:
+    """Whether memory grew by less than `MOST_MIB_PER_H`, and threads and descriptors not at all."""
+    quarter = len(looks) // 4
+    first, last = looks[: quarter + 1], looks[-quarter - 1 :]
+    flat = all(max(held(look) for look in last) <= max(held(look) for look in first) for held in (_threads, _files))
+    return flat and Trend.of(looks).mib_per_h < MOST_MIB_PER_H
+
+
+def _threads(look: Usage) -> int:
+    return look.threads
+
+
+def _files(look: Usage) -> int:
+    return look.files
+
+
+async def _virtual(args: argparse.Namespace) -> tuple[list[Usage], str, float]:
+    session = None
+    if args.real:
+        from sensors.session import Session
+
+        session = Session.open(DEMO)
+    title = "virtual, the bundled session and real encoders" if args.real else "virtual, scripted encoders"
+    return [look async for look in virtual.soak(args.hours, session=session)], title, WARM_VIRTUAL_S
+
+
+async def _live(args: argparse.Namespace) -> tuple[list[Usage], str, float]:
+    heard = live.Heard()
+    looks = [look async for look in live.soak(args.minutes, heard)]
+    print(f"{heard.decisions} decisions heard by {heard.visits} readers one after the other; counts {heard.counts}")
+    return looks, "live, the demo with the embedded broker", WARM_LIVE_S
+
+
+if __name__ == "__main__":
+    sys.exit(main())
