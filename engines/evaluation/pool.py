@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agent.config import Config
 from agent.fusion import rebased
-from agent.types import F64, Modality
+from agent.types import F32, F64, Modality
 from engines.evaluation.dataset import Dataset
 from engines.evaluation.metrics import NONE, Bools, Ints, accuracy, auc, uar
 from engines.evaluation.present import Answer
@@ -39,36 +39,45 @@ class Pool:
     """(N,), 0..1; 0 where nothing was said."""
     answered: Bools
     """(N,)."""
+    embeddings: F32 | None = None
+    """(N, D), NaN where there was none; None where there was none of any."""
 
     @classmethod
     def of(cls, answers: list[Answer], labels: tuple[str, ...]) -> Self:
         """In the order of the answers."""
         nothing = np.full(len(labels), 1 / len(labels))
+        lengths = [len(answer.embedding) for answer in answers if answer.embedding is not None]
+        unseen = np.full(lengths[0] if lengths else 0, np.nan, np.float32)
+        embeddings = [unseen if answer.embedding is None else answer.embedding for answer in answers]
         return cls(
             y=np.array([labels.index(answer.item.label) for answer in answers], np.intp),
             probs=np.array([nothing if answer.probs is None else answer.probs for answer in answers]),
             priors=np.array([nothing if answer.prior is None else answer.prior for answer in answers]),
             quality=np.array([answer.quality for answer in answers]),
             answered=np.array([answer.probs is not None for answer in answers]),
+            embeddings=np.array(embeddings, np.float32) if lengths else None,
         )
 
     def of_items(self, which: Ints) -> Pool:
         """Of those items alone."""
-        return Pool(*(getattr(self, name)[which] for name in self.__slots__))
+        return Pool(**{name: array[which] for name, array in self._arrays().items()})
 
     @classmethod
     def load(cls, file: Path) -> Self:
         """What `save` wrote."""
         with np.load(file, allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in cls.__slots__})
+            return cls(**{name: arrays[name] for name in cls.__slots__ if name in arrays})
 
     def save(self, file: Path) -> None:
         """Whole or not at all."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, npt.NDArray[np.generic]] = {name: getattr(self, name) for name in self.__slots__}
         with file.with_suffix(".part").open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+            np.savez(stream, allow_pickle=False, **self._arrays())
         file.with_suffix(".part").replace(file)
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Those that there are, by name."""
+        return {name: array for name in self.__slots__ if (array := getattr(self, name)) is not None}
 
 
 def collect(config: Config, modality: Modality, data: Dataset, *, grade: int = 0, work: Path | None = None) -> Pool:

@@ -47,6 +47,8 @@ class Answer:
     """0..1, mean over the windows; 0 without evidence."""
     arousal: float | None
     """0..1, where the encoder reads it."""
+    embedding: F32 | None
+    """(D,), as in `agent.types.Evidence`, the mean over the windows; None without evidence."""
     encode_ns: int
     """Time spent in the encoder."""
     stream_ns: int
@@ -179,10 +181,11 @@ def _timed(encoder: Encoder, samples: Sequence[Sample], end_ns: int) -> tuple[Re
 
 def _answer(item: Item, evidence: Sequence[Evidence], *, encode_ns: int, stream_ns: int) -> Answer:
     if not evidence:
-        return Answer(item, None, None, 0.0, None, encode_ns, stream_ns)
+        return Answer(item, None, None, 0.0, None, None, encode_ns, stream_ns)
     weights = np.array([_LEAST_WEIGHT + e.quality for e in evidence])
     logs = np.average([np.log(e.probs) for e in evidence], axis=0, weights=weights)
     probs = np.exp(logs - logs.max())
+    embeddings = [e.embedding for e in evidence if e.embedding is not None]
     arousal = [e.dimensions["arousal"] for e in evidence if "arousal" in e.dimensions]
     return Answer(
         item=item,
@@ -190,6 +193,11 @@ def _answer(item: Item, evidence: Sequence[Evidence], *, encode_ns: int, stream_
         prior=evidence[-1].prior,
         quality=float(np.mean([e.quality for e in evidence])),
         arousal=float(np.average(arousal, weights=weights)) if len(arousal) == len(evidence) else None,
+        embedding=(
+            np.average(embeddings, axis=0, weights=weights).astype(np.float32)
+            if len(embeddings) == len(evidence)
+            else None
+        ),
         encode_ns=encode_ns,
         stream_ns=stream_ns,
     )

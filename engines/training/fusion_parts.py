@@ -46,14 +46,23 @@ def faces(folder: Path, labels: Sequence[str], *, cache: Path, say: Say) -> list
     parts = face_data.models()
     shown = face_data.gather(folder, table.files, cache, parts)
     which = np.flatnonzero(table.train[shown.item])
-    kept = cache / f"fusion-faces-{_key([*table.files, *table.labels.tolist(), *map(str, which), *labels])}.npz"
+    kept = (
+        cache / f"fusion-faces-embedded-{_key([*table.files, *table.labels.tolist(), *map(str, which), *labels])}.npz"
+    )
     if not kept.exists():
         _read_faces(kept, shown, table, which, labels, parts["expression-start"], say)
     with np.load(kept, allow_pickle=False) as arrays:
         y = np.array([labels.index(name) for name in table.labels[shown.item[which]].tolist()], np.intp)
         everywhere = np.ones(len(y), bool)
         return [
-            Pool(y, arrays["probs"][way], arrays["priors"], shown.quality[which, way], everywhere)
+            Pool(
+                y,
+                arrays["probs"][way],
+                arrays["priors"],
+                shown.quality[which, way],
+                everywhere,
+                arrays["embeddings"][way],
+            )
             for way in range(len(face_data.WAYS))
         ]
 
@@ -69,7 +78,7 @@ def _read_faces(
 ) -> None:
     from engines.training.face import labels_of
     from engines.training.face_net import fit as fit_faces
-    from engines.training.face_top import read_weights
+    from engines.training.face_top import Top, embed, read_weights
 
     own = labels_of(table.labels)
     y = np.array([own.index(name) for name in table.labels[shown.item].tolist()])
@@ -77,15 +86,19 @@ def _read_faces(
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED)
     probs = np.zeros((len(face_data.WAYS), len(which), len(labels)))
     priors = np.zeros((len(which), len(labels)))
+    embeddings = np.zeros((len(face_data.WAYS), len(which), shown.before.shape[2]), np.float32)
     for number, (fitted, rest) in enumerate(folds.split(which, y[which], people[which]), 1):
         say(f"faces, part {number} of {FOLDS}")
         trained = fit_faces(shown, y, people, which[fitted], labels=own, start=read_weights(start))
         projection = Projection(own, labels)
+        top = Top(trained.weights)
         for way, into in enumerate(probs):
-            into[rest] = projection.posterior(trained.posterior(shown, which[rest], way=way))
+            embeddings[way, rest] = embed(top, shown, which[rest], way=way)
+            wide_and_close = np.concatenate([embeddings[way, rest], shown.close[which[rest], way]], axis=1)
+            into[rest] = projection.posterior(trained.head.posterior(wide_and_close))
         priors[rest] = projection.prior(trained.head.prior)
     draft = kept.with_suffix(".part.npz")
-    np.savez(draft, allow_pickle=False, probs=probs, priors=priors)
+    np.savez(draft, allow_pickle=False, probs=probs, priors=priors, embeddings=embeddings)
     draft.replace(kept)
 
 
