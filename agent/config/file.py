@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from agent.config import faults
 from agent.config.agent import Agent
 from agent.config.align import Align
+from agent.config.dashboard import Dashboard
 from agent.config.encoders import Encoders
 from agent.config.fusion import Fusion
 from agent.config.metrics import Metrics
@@ -54,6 +55,7 @@ class Config(Table):
     mqtt: Mqtt = Mqtt()
     models: Models = Models()
     metrics: Metrics = Metrics()
+    dashboard: Dashboard = Dashboard()
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:

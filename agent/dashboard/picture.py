@@ -1,0 +1,77 @@
+"""Camera frames as small JPEG pictures, made in a thread, and only while somebody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from agent.clock import MS, Clock
+from agent.types import U8, Frame, Sample
+from agent.worker import Worker
+
+EVERY_NS = 100 * MS
+"""At least from one picture to the next, of all cameras together."""
+WIDTH = 480
+"""Pixels at most."""
+QUALITY = 72
+PICTURE = 1
+"""Kind of a binary message. Its layout, big endian: version (u8), kind (u8), length of the source's name in bytes
+(u16), instant in ms since the Unix epoch (f64), the name in UTF-8, the JPEG."""
+
+
+class Painter:
+    """Hands small pictures of the newest frames to ``show``, as `packet` lays them out."""
+
+    def __init__(
+        self, clock: Clock, *, wall_ms: Callable[[int], float], version: int, show: Callable[[str, bytes], None]
+    ) -> None:
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._version = version
+        self._show = show
+        self._newest: dict[str, Sample] = {}
+        self._more = asyncio.Event()
+
+    def see(self, sample: Sample) -> None:
+        """Take in a frame; the one of the same source that still waits gives way."""
+        self._newest[sample.source] = sample
+        self._more.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        worker = Worker("dashboard pictures")  # shrinking and coding a picture takes some milliseconds
+        try:
+            while True:
+                await self._more.wait()
+                begin_ns = self._clock.now_ns()
+                source = next(iter(self._newest))
+                sample = self._newest.pop(source)
+                if not self._newest:
+                    self._more.clear()
+                assert isinstance(sample.payload, Frame)
+                bgr = sample.payload.bgr
+                jpeg = await worker.run(lambda bgr=bgr: small_jpeg(bgr))  # type: ignore[misc]
+                self._show(source, self.packet(source, sample.end_ns, jpeg))
+                await self._clock.sleep_until(begin_ns + EVERY_NS)
+        finally:
+            worker.dismiss()
+
+    def packet(self, source: str, t_ns: int, jpeg: bytes) -> bytes:
+        """A picture as a binary message, see `PICTURE`."""
+        name = source.encode()
+        return struct.pack(">BBHd", self._version, PICTURE, len(name), self._wall_ms(t_ns)) + name + jpeg
+
+
+def small_jpeg(bgr: U8) -> bytes:
+    """The picture (H, W, 3) as JPEG, at most `WIDTH` pixels wide."""
+    height, width = bgr.shape[:2]
+    if width > WIDTH:
+        bgr = np.asarray(
+            cv2.resize(bgr, (WIDTH, max(1, height * WIDTH // width)), interpolation=cv2.INTER_AREA), np.uint8
+        )
+    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return coded.tobytes()
