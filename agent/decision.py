@@ -89,6 +89,11 @@ class FusionHead:
         known = all(label in PAD_ANCHORS for label in labels)
         self._anchors = np.array([PAD_ANCHORS[label] for label in labels]) / 2 + 0.5 if known else None  # (K, 2)
 
+    def succeed(self, former: FusionHead) -> None:
+        """Go on from what ``former`` believed, where both smooth; for a change of settings, not of labels or prior."""
+        if self._smoothing and former._smoothing and self is not former:
+            self._smoothing.succeed(former._smoothing)
+
     def judge(self, evidence: Sequence[Evidence], end_ns: int, *, spared: bool = False) -> Verdict:
         """Fuse the evidence of the window that ends at ``end_ns``; none at all gives an abstention.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from agent.clock import Clock
+from agent.clock import SECOND, Clock
 from agent.pipeline import Pipeline
 from agent.seams import Observer, Sensor
-from agent.supervisor import supervise
-from agent.types import Decision, Sample, Utterance, Watermark, Window
+from agent.supervisor import Switch, supervise
+from agent.types import Absence, Decision, Modality, Sample, Utterance, Watermark, Window
 from agent.window import SourceState
 
 UTTERANCES = 4
 """Utterances that wait for the transcriber at most; the oldest gives way, and is counted."""
+CLOSE_NS = 3 * SECOND
+"""How long a pause waits for the devices to close before it names those that have not."""
 
 
 class LiveAgent:
@@ -23,6 +26,9 @@ class LiveAgent:
     Nothing queues: while one window is being decided, a newer one takes the place of the one that waits, so that the
     age of a decision stays bounded whatever the encoders cost. Windows passed over are counted as
     ``windows_skipped``.
+
+    While it is paused every sensor is closed, all that was sensed and not yet decided is forgotten, nobody is shown
+    anything, and windows go on and say ``disabled`` of every modality.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class LiveAgent:
         self._clock = clock
         self._sinks = sinks
         self._observers = observers
+        self._switch = Switch()
         self._arrived = asyncio.Event()  # something came that may settle the next window
         self._waiting: Window | None = None
         self._cut = asyncio.Event()  # a window waits
@@ -65,8 +72,44 @@ class LiveAgent:
             for task in loops:
                 task.cancel()
 
+    @property
+    def paused(self) -> bool:
+        """Whether sensing is off."""
+        return not self._switch.on
+
+    @property
+    def open(self) -> Sequence[str]:
+        """Names of the sensors that have something open."""
+        return tuple(self._switch.opened)
+
+    async def pause(self) -> Sequence[str]:
+        """Switch sensing off; returns once every device is closed, or after `CLOSE_NS` the names of those that are not.
+
+        Each is closed by itself: one that hangs holds up none of the others. Also returns when `resume` comes first.
+        """
+        self._switch.turn(on=False)
+        self._utterances.clear()
+        self._pipeline.suspend()
+        if self._waiting:
+            self._waiting = replace(self._waiting, parts={}, missing=dict.fromkeys(Modality, Absence.DISABLED))
+        closed = asyncio.create_task(self._switch.until_closed(), name="closing")
+        late = asyncio.create_task(self._clock.sleep_until(self._clock.now_ns() + CLOSE_NS), name="closing too slowly")
+        try:
+            await asyncio.wait([closed, late], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closed.cancel()
+            late.cancel()
+        return self.open if self.paused else ()
+
+    def resume(self) -> None:
+        """Switch sensing on again; every sensor opens anew, but for those whose input had ended."""
+        self._pipeline.resume()
+        self._switch.turn(on=True)
+
     async def _sense(self, sensor: Sensor) -> None:
-        await supervise(sensor, feed=self._feed, mark=self._mark, clock=self._clock, metrics=self._metrics)
+        await supervise(
+            sensor, feed=self._feed, mark=self._mark, clock=self._clock, metrics=self._metrics, switch=self._switch
+        )
 
     def _mark(self, source: str, state: SourceState) -> None:
         for observer in self._observers:
@@ -75,6 +118,8 @@ class LiveAgent:
         self._arrived.set()  # the others may have settled the window that waits for this source
 
     def _feed(self, item: Sample | Watermark) -> None:
+        if self.paused:  # words that were still being understood
+            return
         for observer in self._observers:
             observer.fed(item)
         self._pipeline.feed(item)
@@ -127,6 +172,8 @@ class LiveAgent:
                 self._idle.set()
 
     def _hear(self, utterance: Utterance) -> None:
+        if self.paused:
+            return
         if len(self._utterances) == UTTERANCES:
             self._utterances.popleft()
             self._metrics.count("transcribe.dropped")

@@ -82,9 +82,9 @@ class Pipeline:
         self._selections = selections
         self._transcriber = transcriber
         self._head = head
-        self._budget = budget
-        if budget:
-            self.metrics.gauges["budget"] = budget.reading
+        self._budget: Budget | None = None
+        self._next: tuple[FusionHead, Budget | None] | None = (head, budget)
+        self._change_over()
         self._clock = clock
         self._session = session
         self._seq = 0
@@ -107,9 +107,25 @@ class Pipeline:
         if source not in self._ignored:
             self.window.mark(source, state)
 
+    def suspend(self) -> None:
+        """Forget what was sensed; nothing will be fed, and transcripts are ``disabled``, until `resume`."""
+        self.window.forget()
+        if self._transcriber:
+            self.window.mark(SPEECH, SourceState.DISABLED)
+
+    def resume(self) -> None:
+        """Sensing goes on."""
+        if self._transcriber:
+            self.window.mark(SPEECH, SourceState.LIVE)
+
+    def adopt(self, head: FusionHead, budget: Budget | None) -> None:
+        """Fuse with another head and budget from the next window on; what the head believes goes on."""
+        self._next = (head, budget)
+
     async def decide(self, window: Window) -> Decided:
         """The decision for a window."""
         begin_ns = self._clock.now_ns()
+        self._change_over()
         self._let_go()
         present = [m for m in window.parts if m in self._encoders and m not in self._slow]
         spared = self._spare(present, window)
@@ -183,6 +199,20 @@ class Pipeline:
             self.metrics.count(f"encode.{modality}.failed")
             log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, window.end_ns, error)
             return None
+
+    def _change_over(self) -> None:
+        """To the head and the budget that are next, if any are: between two windows, never within one."""
+        if not self._next:
+            return
+        head, budget = self._next
+        self._next = None
+        head.succeed(self._head)
+        self._head = head
+        if budget is not self._budget:
+            self._budget = budget
+            self.metrics.gauges.pop("budget", None)
+            if budget:
+                self.metrics.gauges["budget"] = budget.reading
 
     def _let_go(self) -> None:
         """Of encoders that have done with their old window: what they found is stale, but a bug is not swallowed."""

@@ -25,6 +25,10 @@ class StickyFilter:
         self._belief = self._prior
         self._at_ns: int | None = None
 
+    def succeed(self, former: StickyFilter) -> None:
+        """Go on from the belief of another filter over the same labels."""
+        self._belief, self._at_ns = former._belief, former._at_ns
+
     def update(self, probs: Floats, at_ns: int) -> Floats:
         """The belief (K,) at ``at_ns``, given the fused posterior (K,) of the window that ends there.
 

@@ -115,6 +115,11 @@ class SlidingWindow:
         """Say whether a source lives: windows do not wait for one that failed or is disabled."""
         self._streams[source].state = state
 
+    def forget(self) -> None:
+        """Let go of every sample: those in memory will be in no window."""
+        for buffer in self._buffers.values():
+            buffer.clear()
+
     def cut(self, now_ns: int) -> list[Window]:
         """The windows that are due at ``now_ns``, oldest first. Each end is cut exactly once."""
         windows = []
@@ -224,6 +229,10 @@ class _Buffer:
         """The samples that end in ``(end_ns - span, end_ns]``; those before are forgotten."""
         self._forget(bisect_right(self.samples, end_ns - self.span_ns, key=_end_ns))
         return tuple(self.samples[: bisect_right(self.samples, end_ns, key=_end_ns)])
+
+    def clear(self) -> None:
+        """Forget all samples."""
+        self._forget(len(self.samples))
 
     def _forget(self, count: int) -> list[Sample]:
         gone = self.samples[:count]

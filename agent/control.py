@@ -1,0 +1,139 @@
+"""The one place that answers commands, wherever they come from: ``cmd/<name>`` over MQTT, the dashboard, a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from agent.commands import Reply
+
+log = logging.getLogger(__name__)
+
+COMMANDS = ("pause", "resume", "reload", "record")
+"""What may be asked; anything else is refused by name."""
+SHOWN = 60
+"""Characters of an odd payload that a refusal repeats."""
+
+
+class Senses(Protocol):
+    """What can be paused: `agent.live.LiveAgent`."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether sensing is off."""
+
+    async def pause(self) -> Sequence[str]:
+        """Close all devices; returns the names of those sensors that did not close in time."""
+
+    def resume(self) -> None:
+        """Open them again."""
+
+
+class Recorder(Protocol):
+    """What ``record`` starts and stops; attached as `Control.recorder`."""
+
+    @property
+    def recording(self) -> bool:
+        """Whether something is being written."""
+
+    async def start(self) -> Reply:
+        """Begin to record; where that goes on already, say so."""
+
+    async def stop(self) -> Reply:
+        """End it, with everything written out."""
+
+
+class Control:
+    """Answers commands with `handle`, an `agent.commands.CommandHandler`.
+
+    ``pause`` and ``resume`` never wait for anything else, so that the devices close at once; ``reload`` and ``record``
+    are done one at a time. `recorder` and `reloading` are attached by who has them; without, the answer says so.
+    """
+
+    def __init__(self, senses: Senses, *, changed: Callable[[], None]) -> None:
+        """``changed`` is called after each command that was carried out, for whoever publishes how things stand."""
+        self.recorder: Recorder | None = None
+        self.reloading: Callable[[], Awaitable[Reply]] | None = None
+        self._senses = senses
+        self._changed = changed
+        self._turn = asyncio.Lock()
+
+    @property
+    def paused(self) -> bool:
+        """Whether sensing is off."""
+        return self._senses.paused
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording goes on."""
+        return self.recorder is not None and self.recorder.recording
+
+    async def handle(self, name: str, payload: bytes) -> Reply:
+        """Carry out the command, or refuse it in words; see `COMMANDS`.
+
+        ``pause`` takes nothing, or the ``ON`` and ``OFF`` of a switch, of which ``OFF`` resumes; ``record`` takes
+        ``start`` and ``stop``, or those of a switch; ``resume`` and ``reload`` take nothing.
+        """
+        if len(payload) > 4 * SHOWN:
+            return self._refuse(name, f"its payload has {len(payload)} bytes; none takes more than a word")
+        word = payload.decode(errors="replace").strip()
+        match name, word.lower():
+            case "pause", "" | "on":
+                reply = await self._pause()
+            case ("pause", "off") | ("resume", ""):
+                reply = self._resume()
+            case "reload", "":
+                reply = await self._reload()
+            case "record", "start" | "on":
+                reply = await self._record(start=True)
+            case "record", "stop" | "off":
+                reply = await self._record(start=False)
+            case (("pause" | "resume" | "reload" | "record") as known, _):
+                return self._refuse(name, f"payload {word[:SHOWN]!r} is not understood; {_TAKES[known]}")
+            case _:
+                return self._refuse(name[:SHOWN], f"no such command; there are {', '.join(COMMANDS)}")
+        log.log(logging.INFO if reply.ok else logging.WARNING, "command %s: %s", name, reply.said)
+        self._changed()
+        return reply
+
+    async def _pause(self) -> Reply:
+        hanging = await self._senses.pause()
+        if not self._senses.paused:
+            return Reply(ok=False, said="resumed meanwhile")
+        if hanging:
+            names = ", ".join(hanging)
+            return Reply(ok=False, said=f"paused, but these have not let go of their device yet: {names}; unplug it")
+        return Reply(ok=True, said="paused: every camera, microphone and other input is closed")
+
+    def _resume(self) -> Reply:
+        if not self._senses.paused:
+            return Reply(ok=True, said="is not paused")
+        self._senses.resume()
+        return Reply(ok=True, said="resumed: the inputs are being opened")
+
+    async def _reload(self) -> Reply:
+        if self.reloading is None:
+            return Reply(ok=False, said="there is no config file to read again; restart instead")
+        async with self._turn:
+            return await self.reloading()
+
+    async def _record(self, *, start: bool) -> Reply:
+        recorder = self.recorder
+        if recorder is None:
+            return Reply(ok=False, said="recording is not available here")
+        async with self._turn:
+            return await (recorder.start() if start else recorder.stop())
+
+    def _refuse(self, name: str, why: str) -> Reply:
+        log.warning("command %r refused: %s", name, why)
+        return Reply(ok=False, said=f"{name}: {why}")
+
+
+_TAKES = {
+    "pause": "send nothing, or ON to pause and OFF to resume",
+    "resume": "send nothing",
+    "reload": "send nothing",
+    "record": "send start or stop",
+}
