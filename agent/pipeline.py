@@ -20,6 +20,7 @@ from agent.metrics import Metrics
 from agent.seams import Encoder, EncoderError, Transcriber
 from agent.selection import Selection
 from agent.types import (
+    Course,
     Decided,
     Decision,
     Latency,
@@ -122,15 +123,16 @@ class Pipeline:
         """Fuse with another head and budget from the next window on; what the head believes goes on."""
         self._next = (head, budget)
 
-    async def decide(self, window: Window) -> Decided:
-        """The decision for a window."""
+    async def decide(self, window: Window, course: Course | None = None) -> Decided:
+        """The decision for a window; with a ``course`` as it was decided once, whatever took how long then and now."""
         begin_ns = self._clock.now_ns()
         self._change_over()
         self._let_go()
-        present = [m for m in window.parts if m in self._encoders and m not in self._slow]
-        spared = self._spare(present, window)
+        given, spared = (course.given, course.spared) if course else self._plan(window)
         tasks = {
-            m: asyncio.create_task(self._encode(m, window), name=f"encode {m}") for m in present if m not in spared
+            m: asyncio.create_task(self._encode(m, samples, window.end_ns), name=f"encode {m}")
+            for m, samples in given.items()
+            if m in self._encoders
         }
         try:
             if tasks:
@@ -143,10 +145,22 @@ class Pipeline:
         for modality in self._slow:
             self.metrics.count(f"encode.{modality}.skipped")
         timed = {m: task.result() for m, task in tasks.items() if task.done()}
+        if course:
+            timed = {m: None if m in course.failed else t for m, t in timed.items() if m not in course.late}
         encoded_ns = self._clock.now_ns()
         verdict = self._judge(window, timed, spared=bool(spared))
         decision = self._decision(window, timed, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
-        return Decided(window, {m: t.reading for m, t in timed.items() if t}, decision)
+        return Decided(
+            window,
+            {m: t.reading for m, t in timed.items() if t},
+            decision,
+            Course(
+                given=given,
+                spared=spared,
+                late=frozenset(m for m in tasks if m not in timed),
+                failed=frozenset(m for m, t in timed.items() if t is None),
+            ),
+        )
 
     async def transcribe(self, utterance: Utterance) -> Sample | None:
         """The utterance as a text sample with its span; None when no words were understood."""
@@ -178,26 +192,33 @@ class Pipeline:
             if worker.ended(max(0.0, until_s - time.monotonic())):
                 part.close()
 
-    async def _encode(self, modality: Modality, window: Window) -> Timed | None:
+    def _plan(self, window: Window) -> tuple[dict[Modality, Sequence[Sample]], frozenset[Modality]]:
+        """What each encoder that is to run is given; and whom the budget leaves out."""
+        present = [m for m in window.parts if m in self._encoders and m not in self._slow]
+        spared = self._spare(present, window)
+        return {
+            m: self._budget.part(m) if self._budget else window.parts[m] for m in present if m not in spared
+        }, spared
+
+    async def _encode(self, modality: Modality, samples: Sequence[Sample], end_ns: int) -> Timed | None:
         """The reading of one modality; None when its encoder failed, which is counted and said."""
         encoder = self._encoders[modality]
-        samples: Sequence[Sample] = self._budget.part(modality) if self._budget else window.parts[modality]
         if modality in self._selections:
-            samples = self._selections[modality](samples, window.end_ns)
+            samples = self._selections[modality](samples, end_ns)
             if not samples:
                 self.metrics.count(f"align.{modality}.unmatched")
                 return Timed(Reading(None), 0)
 
         def work() -> Timed:
             begin_ns = self._clock.now_ns()
-            reading = encoder.encode(samples, window.end_ns)
+            reading = encoder.encode(samples, end_ns)
             return Timed(reading, self._clock.now_ns() - begin_ns)
 
         try:
             return await self._workers[modality].run(work)
         except EncoderError as error:
             self.metrics.count(f"encode.{modality}.failed")
-            log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, window.end_ns, error)
+            log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, end_ns, error)
             return None
 
     def _change_over(self) -> None:

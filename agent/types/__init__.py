@@ -5,7 +5,7 @@ which the world produced it cannot be built. All types here are frozen; arrays i
 and must not be written to.
 """
 
-from agent.types.decision import Contribution, Decided, Decision, Latency
+from agent.types.decision import Contribution, Course, Decided, Decision, Latency
 from agent.types.reading import Evidence, Reading, Region, Utterance
 from agent.types.sample import (
     AUDIO_RATE_HZ,
@@ -34,6 +34,7 @@ __all__ = [
     "Absence",
     "Audio",
     "Contribution",
+    "Course",
     "Decided",
     "Decision",
     "Evidence",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from agent.types.reading import Reading, Utterance
-from agent.types.sample import Absence, Modality, Window
+from agent.types.sample import Absence, Modality, Sample, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,20 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """How the encoders fared in a window: what depends on how long things took, and makes a replay exact."""
+
+    given: Mapping[Modality, Sequence[Sample]] = field(default_factory=dict)
+    """What each encoder that was set to work was given, before ``[align]`` chose from it."""
+    spared: frozenset[Modality] = frozenset()
+    """Left out by the compute budget."""
+    late: frozenset[Modality] = frozenset()
+    """Set to work, but not done in time: what they found was of no use."""
+    failed: frozenset[Modality] = frozenset()
+    """Set to work, and could not read it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Decided:
     """What came of one window: the decision, and what it was made of."""
 
@@ -80,6 +94,7 @@ class Decided:
     readings: Mapping[Modality, Reading]
     """Of the encoders that ran and did not fail."""
     decision: Decision
+    course: Course = Course()
 
     @property
     def utterances(self) -> tuple[Utterance, ...]:
