@@ -7,10 +7,12 @@ nearest known name. Durations, sizes and rates are strings with a unit; in here 
 from agent.config.agent import LABELS, Agent, prior_of
 from agent.config.align import Align
 from agent.config.encoders import Audio, Encoder, Encoders, Language, Vision
+from agent.config.events import Event
 from agent.config.file import Config, ConfigError, Models, load
 from agent.config.fusion import Fusion
 from agent.config.metrics import Metrics
 from agent.config.mqtt import Mqtt
+from agent.config.privacy import Privacy
 from agent.config.sensors import (
     CameraSensor,
     MicrophoneSensor,
@@ -31,12 +33,14 @@ __all__ = [
     "ConfigError",
     "Encoder",
     "Encoders",
+    "Event",
     "Fusion",
     "Language",
     "Metrics",
     "MicrophoneSensor",
     "Models",
     "Mqtt",
+    "Privacy",
     "RemoteSensor",
     "ReplaySensor",
     "SensorTable",

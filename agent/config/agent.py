@@ -36,6 +36,7 @@ class Agent(Table):
     lateness: DurationOrZero = 250 * MS
     budget: Annotated[int | None, BeforeValidator(_budget)] = None
     transcribe: bool = True
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     max_samples: Count = 4_000
     max_memory: Size = 256 << 20
 

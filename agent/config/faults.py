@@ -81,14 +81,16 @@ def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...], data: Any) -
         annotation = _step(annotation, str(part))
         data = data[part]
     models = list(_models(annotation))
-    return sorted({name for m in [m for m in models if _fits(m, data)] or models for name in m.model_fields})
+    fitting = [m for m in models if _fits(m, data)] or models
+    return sorted({field.alias or name for m in fitting for name, field in m.model_fields.items()})
 
 
 def _step(annotation: Any, key: str) -> Any:
     """The type of what stands under ``key`` in a value of type ``annotation``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.model_fields[key].annotation if key in annotation.model_fields else None
-    return get_args(annotation)[1] if get_origin(annotation) is dict else None
+    tables = [annotation, *get_args(annotation)]  # a dict, or one that may be left out
+    return next((get_args(table)[1] for table in tables if get_origin(table) is dict), None)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

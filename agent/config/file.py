@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from agent.config import faults
 from agent.config.agent import Agent
 from agent.config.align import Align
 from agent.config.dashboard import Dashboard
 from agent.config.encoders import Encoders
+from agent.config.events import Event, unknown_labels
 from agent.config.fusion import Fusion
 from agent.config.metrics import Metrics
 from agent.config.mqtt import Mqtt
+from agent.config.privacy import Privacy
 from agent.config.scalars import Level
 from agent.config.sensors import SensorTable
 from agent.config.table import Table
@@ -56,6 +58,16 @@ class Config(Table):
     models: Models = Models()
     metrics: Metrics = Metrics()
     dashboard: Dashboard = Dashboard()
+    events: dict[Level, Event] | None = None
+    privacy: Privacy = Privacy()
+
+    @field_validator("events")
+    @classmethod
+    def _of_known_labels(cls, events: dict[str, Event] | None, info: ValidationInfo) -> dict[str, Event] | None:
+        agent: Agent | None = info.data.get("agent")  # None where it is faulty itself
+        if agent and (wrong := unknown_labels(events, agent.labels)):
+            raise ValueError("; ".join(wrong))
+        return events
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:

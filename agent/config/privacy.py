@@ -1,0 +1,22 @@
+"""``[privacy]``: what emotions are inferred for, and where."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from agent.config.table import Table
+
+Place = Literal["home", "public", "vehicle", "care", "research", "work", "education"]
+"""Where the people are who are sensed."""
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class Privacy(Table):
+    """``[privacy]``; what follows from it stands in `agent.privacy`."""
+
+    purpose: Words | None = None
+    place: Place | None = None
+    exemption: Words | None = None
+    raw_media: Literal["as configured", "never"] = "as configured"
