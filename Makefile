@@ -38,10 +38,10 @@ lint: $(VENV)/.installed-dev ## style, types and the arrows between the rooms
 bench: setup $(VENV)/.installed-dev ## the figures of the README
 	@$(BIN)/python -m tests.bench
 
-test-tools: # the programs that the tests run for real: broker, sound server, video server, speech
+test-tools: # the programs that the tests run for real: broker, sound server, video server, speech, browser
 	@missing=""; \
 	for tool in mosquitto:mosquitto mosquitto_sub:mosquitto-clients pulseaudio:pulseaudio pacat:pulseaudio-utils \
-	            ffmpeg:ffmpeg espeak-ng:espeak-ng; do \
+	            ffmpeg:ffmpeg espeak-ng:espeak-ng chromium:chromium; do \
 	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	ldconfig -p 2>/dev/null | grep -q libportaudio || missing="$$missing libportaudio2"; \

@@ -19,6 +19,7 @@ from agent.dashboard.messages import VERSION, encoded
 from agent.dashboard.picture import Painter
 from agent.dashboard.sound import Ear
 from agent.metrics import Metrics
+from agent.privacy import Outlet, may_leave
 from agent.types import Audio, Decided, Frame, Modality, Sample, Text, Watermark
 from agent.web import WebError, WebServer
 from agent.window import SourceState
@@ -68,7 +69,7 @@ class Dashboard:
         control: Controls | None = None,
         steadfast: bool = True,
     ) -> None:
-        """``dropped`` counts samples left out. Where its port is taken it fails, or, not ``steadfast``, takes another."""
+        """``dropped`` counts samples left out. Where its port is taken it fails, or if not ``steadfast`` moves."""
         self._config = config
         self._clock = clock
         self._wall = wall
@@ -77,6 +78,7 @@ class Dashboard:
         self._control = control
         self._steadfast = steadfast
         self._hello = messages.hello(config, encoders) | {"run": uuid.uuid4().hex, "commands": control is not None}
+        self._previewed = may_leave(config, Outlet.DASHBOARD)
         self._history = History(config.dashboard.history / MS)
         self._newest: Decided | None = None
         self._standing: dict[str, SourceState] = {}
@@ -95,7 +97,7 @@ class Dashboard:
             return
         match item.payload:
             case Frame():
-                if self._config.dashboard.shows_pictures and self._audience.watches:
+                if self._previewed and self._audience.watches:
                     self._painter.see(item)
             case Audio(pcm):
                 if self._audience:
@@ -118,8 +120,9 @@ class Dashboard:
             self._audience.tell(encoded("decision", messages.decision(decided, self._config, self._wall)))
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Show an event now, and on the timeline."""
-        self._keep("events", "event", {"t": self._ms(self._clock.now_ns()), "event": event})
+        """Show an event now, and on the timeline: an `agent.payload.event_payload`, or a source that changed."""
+        at_ms = int(event["time_ns"]) / MS if "time_ns" in event else self._ms(self._clock.now_ns())
+        self._keep("events", "event", {"t": at_ms, "event": event})
 
     async def run(self) -> None:
         """Serve until cancelled; raises `agent.web.WebError` where it cannot listen."""

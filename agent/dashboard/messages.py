@@ -15,6 +15,7 @@ from agent.clock import MS, WallClock
 from agent.config import Config
 from agent.dashboard.history import point
 from agent.payload import decision_payload
+from agent.privacy import Outlet, may_leave
 from agent.types import Decided, Modality, Region, Sample, Text
 
 VERSION = 1
@@ -43,7 +44,7 @@ def hello(config: Config, encoders: Mapping[Modality, object]) -> dict[str, Any]
         "rule": config.fusion.rule,
         "hop_ms": config.agent.hop / MS,
         "history_ms": config.dashboard.history / MS,
-        "preview": config.dashboard.shows_pictures,
+        "preview": may_leave(config, Outlet.DASHBOARD),
         "encoders": {
             m.value: {
                 "about": _about(encoders[m]) if m in encoders else None,

@@ -18,6 +18,8 @@ from agent.mqtt import Address
 from agent.process import DONE, WRONG, until_signal
 from agent.remote import Listening
 from agent.screen import Screen
+from agent.seams import Encoder
+from agent.types import Modality
 from agent.verbs import Parts
 
 log = logging.getLogger(__name__)
@@ -28,8 +30,7 @@ def run(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console)
     if not config.sensors:
         print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
         return WRONG
-    title = f"attune {config.agent.node}"
-    asyncio.run(until_signal(_live(config, config.sensors, args=args, parts=parts, out=out, title=title)))
+    asyncio.run(until_signal(_live(config, config.sensors, args=args, parts=parts, out=out, demo=False)))
     return DONE
 
 
@@ -38,7 +39,7 @@ def demo(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console
     tables: dict[str, SensorTable] = {"demo": ReplaySensor(kind="replay", session=session, loop=not args.once)}
     texts = {} if args.once else {name: t for name, t in config.sensors.items() if t.kind == "text"}
     tables |= {f"your-{name}": table for name, table in texts.items()}  # the session has a source "text" of its own
-    asyncio.run(until_signal(_live(config, tables, args=args, parts=parts, out=out, title="attune demo")))
+    asyncio.run(until_signal(_live(config, tables, args=args, parts=parts, out=out, demo=True)))
     return DONE
 
 
@@ -49,13 +50,14 @@ async def _live(
     args: argparse.Namespace,
     parts: Parts,
     out: Console,
-    title: str,
+    demo: bool,
 ) -> None:
     clock, wall = RealClock(), WallClock(tolerance_ns=MS)
     wall.read()
     listening = Listening.of(config.mqtt, node=config.agent.node, clock=clock, wall=wall)
     sensors = parts.sensors(tables, listening, said_in=args.config)
     encoders, transcriber = parts.encoders(config, [source for sensor in sensors for source in sensor.sources])
+    title = "attune demo" if demo else f"attune {config.agent.node}"
     with Screen(out, wall=wall, title=title) as screen:
         agent = Agent(
             config,
@@ -69,9 +71,28 @@ async def _live(
             learned=parts.fusion(config),
         )
         agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
+        if config.dashboard.wanted(demo=demo):
+            _serve_dashboard(config, agent, encoders, listening)
         _say_where(config)
         await agent.run()
     _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
+
+
+def _serve_dashboard(config: Config, agent: Agent, encoders: Mapping[Modality, Encoder], listening: Listening) -> None:
+    from agent.dashboard import Dashboard
+
+    dashboard = Dashboard(
+        config,
+        clock=listening.clock,
+        wall=listening.wall,
+        metrics=agent.pipeline.metrics,
+        dropped=agent.dropped,
+        encoders=encoders,
+        control=agent.control,
+        steadfast=config.dashboard.enabled is True,
+    )
+    agent.tell_events(dashboard.event)
+    agent.attach(dashboard)
 
 
 def _say_where(config: Config) -> None:

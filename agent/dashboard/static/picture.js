@@ -1,0 +1,114 @@
+// The camera's newest picture, with the faces that were found in it.
+
+import { by, say, Sheet, soon } from "./dom.js";
+import { ink, labelColour } from "./colours.js";
+import { labelled, percent, t } from "./words.js";
+
+const FRESH_MS = 1600; // older boxes are not drawn over a newer picture
+
+export class Picture {
+  #bitmap = null;
+  #shown = { source: null, t: 0 };
+  #decoding = false;
+  #preview = true;
+  #message = null;
+  #paint = () => this.#draw();
+  #sheet = new Sheet(by("picture"), (width) => width * (this.#bitmap ? this.#bitmap.height / this.#bitmap.width : 0.75), this.#paint);
+
+  hello({ preview }) {
+    this.#preview = preview;
+    this.#message = null;
+    this.words();
+  }
+
+  decision(message) {
+    this.#message = message;
+    this.words();
+    soon(this.#paint);
+  }
+
+  async picture({ source, t: at, jpeg }) {
+    const chosen = this.#message?.decision.modalities.vision?.source;
+    if (this.#decoding || (chosen && this.#knows(chosen) && source !== chosen)) return;
+    this.#decoding = true;
+    try {
+      const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+      this.#bitmap?.close();
+      this.#bitmap = bitmap;
+      this.#shown = { source, t: at };
+      this.#seen.set(source, at);
+      by("no-picture").hidden = true;
+      soon(this.#paint);
+    } finally {
+      this.#decoding = false;
+    }
+  }
+
+  #seen = new Map();
+
+  #knows(source) {
+    return this.#seen.has(source);
+  }
+
+  words() {
+    say(by("no-picture"), t(this.#preview ? "no-picture" : "no-preview"));
+    const faces = this.#faces();
+    const found = t(faces.length > 1 ? "faces" : `faces.${faces.length}`, { n: faces.length });
+    const source = this.#shown.source ?? "";
+    if (this.#message) say(by("camera-text"), source ? `${source} · ${found}` : found);
+    by("picture").setAttribute("aria-label", t("camera.alt", { source, faces: found }));
+  }
+
+  colours() {
+    soon(this.#paint);
+  }
+
+  #faces() {
+    const regions = this.#message?.regions ?? [];
+    return regions.filter(({ source }) => !this.#shown.source || source === this.#shown.source);
+  }
+
+  #draw() {
+    const { context, width, height } = this.#sheet.begin();
+    if (!this.#bitmap) return;
+    context.drawImage(this.#bitmap, 0, 0, width, height);
+    const part = this.#message?.decision.modalities.vision;
+    for (const { t: at, box, landmarks } of this.#faces()) {
+      if (Math.abs(this.#shown.t - at) > FRESH_MS) continue;
+      const [left, top, right, bottom] = [box[0] * width, box[1] * height, box[2] * width, box[3] * height];
+      const colour = ink(labelColour(part?.label));
+      context.lineJoin = "round";
+      for (const [style, line] of [["rgb(0 0 0 / 0.65)", 5], [colour, 2.5]]) {
+        context.strokeStyle = style;
+        context.lineWidth = line;
+        context.beginPath();
+        context.roundRect(left, top, right - left, bottom - top, 8);
+        context.stroke();
+      }
+      for (const [x, y] of landmarks) {
+        context.fillStyle = "#fff";
+        context.strokeStyle = "rgb(0 0 0 / 0.7)";
+        context.lineWidth = 1;
+        context.beginPath();
+        context.arc(x * width, y * height, 3, 0, 2 * Math.PI);
+        context.fill();
+        context.stroke();
+      }
+      if (part) this.#tag(context, `${labelled(part.label)} ${percent(part.confidence)}`, left, top, width);
+    }
+  }
+
+  #tag(context, text, left, top, width) {
+    context.font = "600 13px system-ui, sans-serif";
+    const wide = context.measureText(text).width + 12;
+    const x = Math.max(2, Math.min(left, width - wide - 2));
+    const y = Math.max(2, top - 26);
+    context.fillStyle = "rgb(0 0 0 / 0.72)";
+    context.beginPath();
+    context.roundRect(x, y, wide, 22, 6);
+    context.fill();
+    context.fillStyle = "#fff";
+    context.textBaseline = "middle";
+    context.fillText(text, x + 6, y + 11.5);
+  }
+}

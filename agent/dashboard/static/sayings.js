@@ -1,0 +1,47 @@
+// What was typed and said, newest at the end.
+
+import { by, h } from "./dom.js";
+import { clock, t } from "./words.js";
+
+const MOST = 200;
+
+export class Sayings {
+  #list = by("sayings");
+  #all = [];
+
+  history({ sayings }) {
+    this.#all = sayings;
+    this.words();
+  }
+
+  saying(saying) {
+    this.#all.push(saying);
+    const down = this.#isDown();
+    if (this.#all.length === 1) this.#list.replaceChildren();
+    this.#list.append(row(saying));
+    if (this.#all.length > MOST) {
+      this.#all.shift();
+      this.#list.firstChild.remove();
+    }
+    if (down) this.#list.scrollTop = this.#list.scrollHeight;
+  }
+
+  words() {
+    this.#list.replaceChildren(...(this.#all.length ? this.#all.map(row) : [h("li", { class: "caption" }, t("words.none"))]));
+    this.#list.scrollTop = this.#list.scrollHeight;
+  }
+
+  /** Whether the newest is in sight: who reads older ones is not torn away. */
+  #isDown() {
+    return this.#list.scrollTop + this.#list.clientHeight >= this.#list.scrollHeight - 24;
+  }
+}
+
+function row({ t: at, source, origin, lang, text }) {
+  return h(
+    "li",
+    { class: origin },
+    h("p", { class: "meta" }, `${clock(at)} · ${t(origin === "speech" ? "said" : "typed")} · ${source}`),
+    h("p", { lang, dir: "auto" }, text),
+  );
+}
