@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.decision import Verdict
 from agent.types import Absence, Contribution, Modality, Reading, Window
+from agent.vitals import Vitals
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,18 @@ class Timed:
 
     reading: Reading
     encode_ns: int
+
+
+def believed(timed: Mapping[Modality, Timed | None], vitals: Vitals, end_ns: int) -> dict[Modality, Timed | None]:
+    """The same, the quality of each evidence lowered by what ails its source at ``end_ns``."""
+    return {m: t and _believed(t, vitals, end_ns) for m, t in timed.items()}
+
+
+def _believed(timed: Timed, vitals: Vitals, end_ns: int) -> Timed:
+    e = timed.reading.evidence
+    if e is None or (factor := vitals.factor(e.source, end_ns)) == 1:
+        return timed
+    return replace(timed, reading=replace(timed.reading, evidence=replace(e, quality=e.quality * factor)))
 
 
 def contributions(

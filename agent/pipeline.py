@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from agent.account import Timed, absences, contributions
+from agent.account import Timed, absences, believed, contributions
 from agent.budget import Budget
 from agent.clock import SECOND, Clock
 from agent.decision import FusionHead, Verdict
@@ -33,6 +33,8 @@ from agent.types import (
     Watermark,
     Window,
 )
+from agent.vitals import Ailment, Vitals
+from agent.wellformed import flaw
 from agent.window import SlidingWindow, SourceState
 from agent.worker import Worker
 
@@ -69,14 +71,16 @@ class Pipeline:
         patience_ns: int | None = None,
         selections: Mapping[Modality, Selection] = MappingProxyType({}),
         budget: Budget | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         """An encoder that takes longer than ``patience_ns`` is left out (``skipped``) until it has done; None waits.
 
         An encoder sees what its modality's selection picks out of a window, or all where there is none. Without a
-        ``budget`` all encoders run in every window.
+        ``budget`` all encoders run in every window. ``vitals`` watch the sources; without, all are believed.
         """
         self.window = window
         self.metrics = Metrics()
+        self.vitals = vitals or Vitals(())
         self._ignored = frozenset(ignored)
         self._patience_s = None if patience_ns is None else patience_ns / SECOND
         self._encoders = encoders
@@ -92,6 +96,7 @@ class Pipeline:
         self._workers = {m: Worker(f"encode {m}") for m in encoders}
         self._listener = Worker("transcribe")
         self._slow: dict[Modality, asyncio.Task[Timed | None]] = {}  # encoders that have not done with an older window
+        self._failures: dict[Modality, str] = {}  # what was said of those that failed the last time
 
     def feed(self, item: Sample | Watermark) -> None:
         """Take in what a source delivers."""
@@ -99,6 +104,7 @@ class Pipeline:
             return
         match item:
             case Sample():
+                self.vitals.look(item)
                 self.window.add(item)
             case Watermark():
                 self.window.watermark(item.source, item.t_ns)
@@ -107,6 +113,27 @@ class Pipeline:
         """Say how a source stands, as `agent.window.SlidingWindow.mark`."""
         if source not in self._ignored:
             self.window.mark(source, state)
+
+    @property
+    def budget(self) -> Budget | None:
+        """What it goes by, now or from the next window on."""
+        return self._next[1] if self._next else self._budget
+
+    @property
+    def encoders(self) -> Collection[Modality]:
+        """Those that are open."""
+        return self._encoders.keys()
+
+    @property
+    def hanging(self) -> Collection[Modality]:
+        """Encoders that have not done with an older window."""
+        return [modality for modality, task in self._slow.items() if not task.done()]
+
+    def ailment(self, decision: Decision, modality: Modality) -> Ailment | None:
+        """What is wrong with the source that decided for a modality, or with all of its sources where none did."""
+        if contribution := decision.modalities.get(modality):
+            return next(iter(self.vitals.ailments(contribution.source, decision.end_ns)), None)
+        return self.vitals.common(modality, decision.end_ns)
 
     def suspend(self) -> None:
         """Forget what was sensed; nothing will be fed, and transcripts are ``disabled``, until `resume`."""
@@ -148,8 +175,9 @@ class Pipeline:
         if course:
             timed = {m: None if m in course.failed else t for m, t in timed.items() if m not in course.late}
         encoded_ns = self._clock.now_ns()
-        verdict = self._judge(window, timed, spared=bool(spared))
-        decision = self._decision(window, timed, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
+        heard = believed(timed, self.vitals, window.end_ns)
+        verdict = self._judge(window, heard, spared=bool(spared))
+        decision = self._decision(window, heard, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
         return Decided(
             window,
             {m: t.reading for m, t in timed.items() if t},
@@ -196,9 +224,8 @@ class Pipeline:
         """What each encoder that is to run is given; and whom the budget leaves out."""
         present = [m for m in window.parts if m in self._encoders and m not in self._slow]
         spared = self._spare(present, window)
-        return {
-            m: self._budget.part(m) if self._budget else window.parts[m] for m in present if m not in spared
-        }, spared
+        parts = {m: self._budget.part(m) if self._budget else window.parts[m] for m in present if m not in spared}
+        return {m: self.vitals.sound(part, window.end_ns) for m, part in parts.items()}, spared
 
     async def _encode(self, modality: Modality, samples: Sequence[Sample], end_ns: int) -> Timed | None:
         """The reading of one modality; None when its encoder failed, which is counted and said."""
@@ -215,11 +242,24 @@ class Pipeline:
             return Timed(reading, self._clock.now_ns() - begin_ns)
 
         try:
-            return await self._workers[modality].run(work)
+            timed = await self._workers[modality].run(work)
         except EncoderError as error:
-            self.metrics.count(f"encode.{modality}.failed")
-            log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, end_ns, error)
+            self._failed(modality, str(error), end_ns)
             return None
+        self.metrics.encoded(modality, timed.encode_ns)
+        evidence = timed.reading.evidence
+        if evidence and (said := flaw(evidence, modality, len(self._head.labels))):
+            self._failed(modality, f"its evidence is refused, because {said}", end_ns)
+            return None
+        self._failures.pop(modality, None)
+        return timed
+
+    def _failed(self, modality: Modality, said: str, end_ns: int) -> None:
+        """Count it, and say it unless the same was said before and nothing has gone well since."""
+        self.metrics.count(f"encode.{modality}.failed")
+        if self._failures.get(modality) != said:
+            self._failures[modality] = said
+            log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, end_ns, said)
 
     def _change_over(self) -> None:
         """To the head and the budget that are next, if any are: between two windows, never within one."""

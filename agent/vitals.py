@@ -11,7 +11,7 @@ Pure: no clock, no I/O.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -228,6 +228,11 @@ class Vitals:
     def factor(self, source: str, at_ns: int) -> float:
         """By which the quality of its evidence in the window that ends at ``at_ns`` is to be multiplied, 0..1."""
         return min((FACTORS[a] for a in self.ailments(source, at_ns)), default=1.0)
+
+    def sound(self, samples: Sequence[Sample], end_ns: int) -> Sequence[Sample]:
+        """Those of sources that tell something of the window that ends at ``end_ns``; all, where none does."""
+        dead = {source for source in {s.source for s in samples} if not self.factor(source, end_ns)}
+        return [s for s in samples if s.source not in dead] or samples if dead else samples
 
     def common(self, modality: Modality, at_ns: int) -> Ailment | None:
         """The worst of what is wrong with a modality of which every source that delivered is ill; None otherwise."""
