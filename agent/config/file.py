@@ -19,6 +19,7 @@ from agent.config.fusion import Fusion
 from agent.config.metrics import Metrics
 from agent.config.mqtt import Mqtt
 from agent.config.privacy import Privacy
+from agent.config.record import Record
 from agent.config.scalars import Level
 from agent.config.sensors import SensorTable
 from agent.config.table import Table
@@ -56,6 +57,7 @@ class Config(Table):
     fusion: Fusion = Fusion()
     mqtt: Mqtt = Mqtt()
     models: Models = Models()
+    record: Record = Record()
     metrics: Metrics = Metrics()
     dashboard: Dashboard = Dashboard()
     events: dict[Level, Event] | None = None

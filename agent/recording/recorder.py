@@ -1,0 +1,198 @@
+"""Looks on at a running agent and has written down what it was fed and what it decided."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from agent.clock import Clock, WallClock
+from agent.commands import Reply
+from agent.config import Config
+from agent.payload import decision_payload
+from agent.privacy import Outlet, may_leave
+from agent.recording.about import about_agent
+from agent.recording.format import DECISION, METRICS, ORDER, WINDOW, Mark
+from agent.recording.line import Item, Line
+from agent.recording.rows import order_row, window_row
+from agent.types import Decided, Sample, Source, Watermark
+from agent.window import SourceState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.recording.scribe import Scribe
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 10.0
+"""How long the end of a recording is waited for: a disk that hangs must not hold up the end of the agent."""
+
+
+class Recorder:
+    """A `Companion` that records while it is asked to; also what ``cmd/record`` starts and stops.
+
+    What it costs the agent's event loop is a row a sample and a window; everything else happens in `Scribe`'s thread.
+    """
+
+    name = "record"
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        session: str,
+        sources: Sequence[Source],
+        clock: Clock,
+        wall: WallClock,
+        snapshot: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """``sources`` are all that feed the agent; ``snapshot`` gives what is published as metrics."""
+        self._config = config
+        self._session = session
+        self._sources = sources
+        self._clock = clock
+        self._wall = wall
+        self._snapshot = snapshot
+        self._line: Line | None = None
+        self._scribe: Scribe | None = None
+        self._numbers: WeakKeyDictionary[Sample, int] = WeakKeyDictionary()
+        self._counts: dict[str, int] = {}
+        self._standing: dict[str, SourceState] = {}
+        self._seen = False
+
+    @property
+    def recording(self) -> bool:
+        """Whether it is asked to record."""
+        return self._line is not None
+
+    def fed(self, item: Sample | Watermark) -> None:
+        self._seen = True
+        if self._line is None:
+            return
+        now_ns = self._clock.now_ns()
+        if isinstance(item, Watermark):
+            self._put(order_row(item, 0, now_ns), log_ns=now_ns, publish_ns=item.t_ns)
+            return
+        n = self._counts[item.source] = self._counts.get(item.source, -1) + 1
+        row = order_row(item, n, now_ns)
+        if self._put(row, log_ns=item.arrival_ns, publish_ns=item.t_ns, sample=item):
+            self._numbers[item] = n
+
+    def marked(self, source: str, state: SourceState) -> None:
+        self._standing[source] = state
+        if self._line is not None:
+            self._mark(source, state)
+
+    def decided(self, decided: Decided) -> None:
+        self._seen = True
+        if self._line is None:
+            return
+        now_ns, end_ns = self._clock.now_ns(), decided.window.end_ns
+        row = window_row(decided, self._numbers, self._wall, now_ns)
+        self._put(row, log_ns=now_ns, publish_ns=end_ns, topic=WINDOW)
+        payload = decision_payload(decided.decision, node=self._config.agent.node, wall=self._wall)
+        self._put(payload, log_ns=now_ns, publish_ns=end_ns, topic=DECISION)
+
+    async def run(self) -> None:
+        """Record from the start where the config says so; write out everything at the end."""
+        if self._config.record.enabled and not self.recording:
+            reply = await self.start()
+            if not reply.ok:
+                log.error("%s", reply.said)
+        try:
+            while True:
+                await self._clock.sleep_until(self._clock.now_ns() + self._config.mqtt.metrics_every)
+                if self._line is not None and self._snapshot:
+                    now_ns = self._clock.now_ns()
+                    self._put(dict(self._snapshot()), log_ns=now_ns, publish_ns=now_ns, topic=METRICS)
+        finally:
+            if self.recording:
+                reply = await self.stop()
+                log.log(logging.INFO if reply.ok else logging.ERROR, "%s", reply.said)
+
+    async def start(self) -> Reply:
+        """Begin a recording of its own folder."""
+        if self._line is not None:
+            return Reply(True, f"is recording to {self._where()}")
+        if not may_leave(self._config, Outlet.RECORD):
+            return Reply(False, 'cannot record: [privacy] raw_media = "never" keeps pictures and sound in the process')
+        try:
+            self._begin()
+        except ImportError as error:
+            return Reply(False, f"cannot record: {error}; install the extra: pip install 'attune[media]'")
+        return Reply(True, f"recording to {self._config.record.out}")
+
+    def _begin(self) -> None:
+        """What `start` does. Raises `ImportError` where Opus is asked for and PyAV is not there."""
+        from agent.recording.scribe import Scribe
+        from agent.recording.shelf import Shelf
+
+        table = self._config.record
+        if table.audio == "opus":
+            import av  # noqa: F401
+        about = about_agent(
+            self._config,
+            session=self._session,
+            sources=self._sources,
+            clock=self._clock,
+            wall=self._wall,
+            whole=not self._seen,
+        )
+        self._line = Line(table.buffer)
+        self._scribe = Scribe(self._line, Shelf(table, about), table)
+        self._scribe.begin()
+        for source, state in self._standing.items():
+            self._mark(source, state)
+
+    async def stop(self) -> Reply:
+        """End it, with everything written out."""
+        scribe, where = self._scribe, self._where()
+        if scribe is None or self._line is None:
+            return Reply(True, "is not recording")
+        self._close()
+        ended = await asyncio.get_running_loop().run_in_executor(None, scribe.ended, PATIENCE_S)
+        return self._told(scribe, where, ended=ended)
+
+    def reading(self) -> Mapping[str, float]:
+        """For the metrics: what was written, what waits, and what was left out."""
+        if self._line is None or self._scribe is None:
+            return {}
+        dropped = self._scribe.dropped
+        return {
+            "halted": float(self._scribe.halted is not None),
+            "messages": float(sum(self._scribe.written.values())),
+            "waiting": float(len(self._line)),
+            **{f"dropped_{reason}": float(n) for reason, n in dropped.items()},
+        }
+
+    def _told(self, scribe: Scribe, where: str, *, ended: bool) -> Reply:
+        if not ended:
+            return Reply(False, f"the recording in {where} is not written out yet: the disk is slow or hangs")
+        if scribe.halted:
+            return Reply(False, f"recorded to {where} until the disk was full: {scribe.halted}")
+        left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(scribe.dropped.items())) or "nothing"
+        return Reply(True, f"recorded to {where}; left out: {left_out}")
+
+    def _close(self) -> None:
+        assert self._line is not None, "asked for only while recording"
+        self._line.close()
+        self._line = self._scribe = None
+        self._numbers.clear()
+        self._counts.clear()
+
+    def _where(self) -> str:
+        return str(self._scribe.folder or self._config.record.out) if self._scribe else ""
+
+    def _mark(self, source: str, state: SourceState) -> None:
+        now_ns = self._clock.now_ns()
+        self._put(order_row(Mark(source, state), 0, now_ns), log_ns=now_ns, publish_ns=now_ns)
+
+    def _put(
+        self, row: dict[str, Any], *, log_ns: int, publish_ns: int, topic: str = ORDER, sample: Sample | None = None
+    ) -> bool:
+        assert self._line is not None, "asked for only while recording"
+        wall = self._wall
+        return self._line.put(Item(topic, row, wall.wall_ns(log_ns), wall.wall_ns(publish_ns), sample))
