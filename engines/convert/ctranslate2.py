@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engines.convert.graph import ConversionError, reading
 from engines.convert.whisper import Form, Graph, Whisper
 
 CONTAINER_VERSION = 6
@@ -24,7 +25,7 @@ _DTYPES: tuple[type[np.generic], ...] = (np.float32, np.int8, np.int16, np.int32
 Array = npt.NDArray[Any]
 
 
-class FormatError(Exception):
+class FormatError(ConversionError):
     """The file is not what the converter reads. The message says where it differs."""
 
 
@@ -60,9 +61,11 @@ def convert(sources: Sequence[Path], destination: Path, *, options: Mapping[str,
     known = {"graph", "layers", "weights"}
     if not options.keys() <= known:
         raise ValueError(f"options {sorted(options.keys() - known)} are not known; known are {sorted(known)}")
-    whisper = Whisper(contents.variables, Form(str(options.get("weights", "float32"))))
-    model = whisper.build(Graph(str(options.get("graph"))), layers=int(str(options.get("layers", 2))))
-    destination.write_bytes(model.SerializeToString(deterministic=True))
+    form, graph = Form(str(options.get("weights", "float32"))), Graph(str(options.get("graph")))
+    layers = int(str(options.get("layers", 2)))
+    with reading(sources[0]):
+        model = Whisper(contents.variables, form).build(graph, layers=layers)
+        destination.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _parse(data: bytes, name: str) -> Contents:

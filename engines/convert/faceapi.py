@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engines.convert.graph import ConversionError, Graph, same_pads
+from engines.convert.graph import ConversionError, Graph, reading, same_pads
 
 SIDE = 112
 BLOCKS = 4
@@ -34,7 +34,8 @@ def convert(sources: Sequence[Path], destination: Path, *, options: Mapping[str,
             f"faceapi: takes a shard, a manifest and the option stem = 1..{BLOCKS - 1}, was given"
             f" {len(sources)} files and {dict(options)}"
         )
-    graph(read(sources[0], sources[1]), stem=stem).save(destination, name="face-api")
+    with reading(sources[0]):
+        graph(read(sources[0], sources[1]), stem=stem).save(destination, name="face-api")
 
 
 def read(shard: Path, manifest: Path) -> dict[str, Array]:

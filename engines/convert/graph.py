@@ -5,13 +5,16 @@ Everything is NCHW and opset 17, with explicit pads, because that is what Tensor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import Error as ProtobufError
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.lock import ModelError
@@ -23,8 +26,30 @@ BATCH = "batch"
 """Name of the free first axis of every input and output."""
 
 
+MAX_NBYTES = 1 << 30
+"""Bytes of constants that a graph may hold; one protobuf message, which a model is, ends at twice that."""
+
+
 class ConversionError(ModelError):
     """A model file cannot be converted. The message names the file or operator, and what in it was not understood."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What a damaged file does to the code that reads it is a `ConversionError`, which names the file.
+
+    A file that was cut short or overwritten says something else at any place, so that every look into it may fail, and
+    each in a way of its own; the first error stays attached as the cause.
+    """
+    try:
+        yield
+    except (
+        *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
+        *(struct.error, ProtobufError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError),
+    ) as error:
+        raise ConversionError(
+            f"{path}: damaged, or not what its converter reads ({type(error).__name__}: {error}); fetch it again"
+        ) from error
 
 
 class Graph:
@@ -36,6 +61,7 @@ class Graph:
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
+        self._nbytes = 0
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
 
@@ -50,8 +76,11 @@ class Graph:
         return outputs
 
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
-        """Add a constant, once per name; returns the name."""
+        """Add a constant, once per name; returns the name. Raises `ConversionError` above `MAX_NBYTES` in all."""
         if name not in self._constants:
+            self._nbytes += value.nbytes
+            if self._nbytes > MAX_NBYTES:
+                raise ConversionError(f"{name}: with it the constants take {self._nbytes} bytes, above {MAX_NBYTES}")
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 

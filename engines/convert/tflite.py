@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
-from engines.convert.graph import ConversionError, Graph, same_pads
+from engines.convert.graph import ConversionError, Graph, reading, same_pads
 
 Array = npt.NDArray[Any]
 
@@ -40,10 +40,13 @@ def convert(sources: Sequence[Path], destination: Path, *, options: Mapping[str,
     data = source.read_bytes()
     if data[4:8] != b"TFL3":
         raise ConversionError(f"{source.name}: not a TFLite file: it has {data[4:8]!r} where one has b'TFL3'")
-    model = tflite.Model.GetRootAs(data, 0)
-    if model.SubgraphsLength() != 1:
-        raise ConversionError(f"{source.name}: has {model.SubgraphsLength()} subgraphs; one is known how to convert")
-    _Conversion(model).run().save(destination, name=source.stem)
+    with reading(source):
+        model = tflite.Model.GetRootAs(data, 0)
+        if model.SubgraphsLength() != 1:
+            raise ConversionError(
+                f"{source.name}: has {model.SubgraphsLength()} subgraphs; one is known how to convert"
+            )
+        _Conversion(model).run().save(destination, name=source.stem)
 
 
 class _Operator:
