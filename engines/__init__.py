@@ -9,21 +9,44 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Literal, Protocol, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.seams import EncoderError
 
+if TYPE_CHECKING:
+    from engines.trt import Platform
+
 Array = npt.NDArray[Any]
-Backend = Literal["auto", "tensorrt", "onnxruntime"]
+BackendName = Literal["auto", "tensorrt", "onnxruntime"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 log = logging.getLogger(__name__)
 
 
 class EngineError(EncoderError):
     """A model could not be opened or run. The message names the model, what was asked, what was found, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model is to run, and how."""
+
+    backend: BackendName = "auto"
+    precision: Precision = "fp32"
+    """Of TensorRT's plan; ONNX Runtime takes the model as it is."""
+    plans: Path | None = None
+    """Folder of the plans; by default ``plans`` beside the user's cache of models."""
+    live: bool = False
+    """Whether ``auto`` builds a missing plan in the background, and changes over when it is there."""
+    platform: Platform | None = None
+    """TensorRT and its GPU; by default what this machine has."""
+
+
+Backend = BackendName | Placement
+"""By its name alone a back end runs models as they are, and builds nothing that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +87,25 @@ class Engine(Protocol):
 def open_engine(path: Path | str, backend: Backend = "auto", *, threads: int = 1) -> Engine:
     """Open the ONNX model at `path`.
 
-    ``auto`` takes TensorRT where it can be had and says in the log what it chose and why; a named back end never
-    falls back. `threads` bounds the CPU threads of ONNX Runtime. Raises `EngineError`.
+    ``auto`` takes TensorRT where it can be had, and says in the log what it chose and why; a named back end never falls
+    back, and ``tensorrt`` waits while a plan that is missing is built. `threads` bounds ONNX Runtime's on the CPU.
+    Raises `EngineError`.
     """
     from engines.ort import OrtEngine
 
     path = Path(path)
-    match backend:
+    placement = backend if isinstance(backend, Placement) else Placement(backend)
+    match placement.backend:
         case "onnxruntime":
             return OrtEngine(path, threads=threads)
         case "tensorrt":
-            raise EngineError(
-                f'{path.name}: backend = "tensorrt" was asked for, but this version has no TensorRT back end yet;'
-                ' set backend = "onnxruntime"'
-            )
+            from engines.placement import insist
+
+            return insist(path, placement)
         case "auto":
-            log.info("%s: onnxruntime (auto: this version has no TensorRT back end yet)", path.name)
-            return OrtEngine(path, threads=threads)
+            from engines.placement import prefer
+
+            return prefer(path, placement, otherwise=lambda: OrtEngine(path, threads=threads))
         case _ as never:
             assert_never(never)
 

@@ -80,6 +80,8 @@ class Model(BaseModel):
     default: bool = False
     inputs: str = ""
     """What it is fed, for whoever writes an encoder for it."""
+    axes: dict[str, tuple[int, int, int]] = Field(default_factory=dict)
+    """The least, usual and greatest length of each axis that is free: what a GPU's plan is built for."""
     labels: tuple[str, ...] = ()
     """What its outputs mean, in their order, where it names something."""
 
@@ -102,6 +104,14 @@ class Model(BaseModel):
     def _plain(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"\w[\w.-]*", value):
             raise ValueError(f"{value!r} must be a plain file name")
+        return value
+
+    @field_validator("axes")
+    @classmethod
+    def _ordered(cls, value: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int, int]]:
+        for axis, (least, usual, most) in value.items():
+            if not 1 <= least <= usual <= most:
+                raise ValueError(f"{axis} = [{least}, {usual}, {most}] must be [LEAST, USUAL, MOST], from 1 on")
         return value
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the back end that runs everywhere."""
+"""ONNX Runtime: the back end that runs everywhere, on the CPU."""
 
 from __future__ import annotations
 
@@ -34,15 +34,20 @@ class OrtEngine:
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, content: bytes | None = None, cuda: bool = False) -> None:
+        """`content` stands for what is in the file; `cuda` runs it on the GPU, by ONNX Runtime's own kernels."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._name = path.name
+        self._device = "CUDA" if cuda else "CPU"
+        if cuda and "CUDAExecutionProvider" not in ort.get_available_providers():
+            raise EngineError(f"{path.name}: this onnxruntime {ort.__version__} has no CUDA; install onnxruntime-gpu")
         try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            providers = [f"{self._device}ExecutionProvider"]
+            self._session = ort.InferenceSession(content or path, options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions have no common base below Exception
             raise EngineError(f"{path}: onnxruntime {ort.__version__} cannot open it: {error}") from error
         self.inputs = tuple(map(_tensor, self._session.get_inputs()))
@@ -63,7 +68,7 @@ class OrtEngine:
 
     def __str__(self) -> str:
         sides = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
-        return f"{self._name} on onnxruntime {ort.__version__} (CPU): {' -> '.join(sides)}"
+        return f"{self._name} on onnxruntime {ort.__version__} ({self._device}): {' -> '.join(sides)}"
 
 
 def _tensor(arg: Any) -> Tensor:

@@ -1,0 +1,173 @@
+"""The part of TensorRT's Python API that is the same in TensorRT 10, TensorRT 11 and TensorRT-RTX.
+
+`engines.trt` and `engines.builder` are written against these protocols, so that mypy refuses any other name, and a test
+looks each of them up in what the real bindings offer. Which package it is does not matter after `load_bindings`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from engines import EngineError
+
+PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx_bindings"}
+"""Module to import by flavour, in the order of preference."""
+
+
+class Profile(Protocol):
+    """``IOptimizationProfile``."""
+
+    def set_shape(self, input: str, min: Sequence[int], opt: Sequence[int], max: Sequence[int]) -> None: ...  # noqa: A002
+
+
+class Tensor(Protocol):
+    """``ITensor``."""
+
+    name: str
+    shape: Sequence[int]
+
+    def get_dimension_name(self, index: int) -> str | None: ...
+
+
+class Network(Protocol):
+    """``INetworkDefinition``."""
+
+    num_inputs: int
+
+    def get_input(self, index: int) -> Tensor: ...
+
+
+class Config(Protocol):
+    """``IBuilderConfig``."""
+
+    def add_optimization_profile(self, profile: Profile) -> int: ...
+
+    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None: ...
+
+
+class Builder(Protocol):
+    """``Builder``. Never made without a CUDA device, but by TensorRT-RTX, whose builder needs none."""
+
+    def create_network(self, flags: int) -> Network: ...
+
+    def create_builder_config(self) -> Config: ...
+
+    def create_optimization_profile(self) -> Profile: ...
+
+    def build_serialized_network(self, network: Network, config: Config) -> Any: ...
+
+
+class ParserError(Protocol):
+    """``ParserError``."""
+
+    def node_name(self) -> str: ...
+
+    def node_operator(self) -> str: ...
+
+    def desc(self) -> str: ...
+
+
+class Parser(Protocol):
+    """``OnnxParser``."""
+
+    num_errors: int
+
+    def parse(self, model: bytes) -> bool: ...
+
+    def get_error(self, index: int) -> ParserError: ...
+
+
+class Context(Protocol):
+    """``IExecutionContext``."""
+
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool: ...
+
+    def get_tensor_shape(self, name: str) -> Sequence[int]: ...
+
+    def set_device_memory(self, memory: int, size: int) -> None: ...
+
+    def set_tensor_address(self, name: str, memory: int) -> bool: ...
+
+    def execute_async_v3(self, stream_handle: int) -> bool: ...
+
+
+class Plan(Protocol):
+    """``ICudaEngine``."""
+
+    num_io_tensors: int
+    device_memory_size_v2: int
+
+    def get_tensor_name(self, index: int) -> str: ...
+
+    def get_tensor_dtype(self, name: str) -> Any: ...
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> Sequence[Sequence[int]]: ...
+
+    def create_execution_context(self, strategy: Any) -> Context | None: ...
+
+
+class Runtime(Protocol):
+    """``Runtime``. Never made without a CUDA device: some crash the process."""
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> Plan | None: ...
+
+
+class Bindings(Protocol):
+    """The module."""
+
+    __version__: str
+    ILogger: Any
+    NetworkDefinitionCreationFlag: Any
+    MemoryPoolType: Any
+    ExecutionContextAllocationStrategy: Any
+
+    def Builder(self, logger: Any) -> Builder: ...  # noqa: N802
+
+    def OnnxParser(self, network: Network, logger: Any) -> Parser: ...  # noqa: N802
+
+    def Runtime(self, logger: Any) -> Runtime: ...  # noqa: N802
+
+
+CLASSES: dict[type[Any], str] = {
+    Profile: "IOptimizationProfile",
+    Tensor: "ITensor",
+    Network: "INetworkDefinition",
+    Config: "IBuilderConfig",
+    Builder: "Builder",
+    ParserError: "ParserError",
+    Parser: "OnnxParser",
+    Context: "IExecutionContext",
+    Plan: "ICudaEngine",
+    Runtime: "Runtime",
+}
+"""What each protocol is called in the bindings."""
+
+
+def load_bindings() -> tuple[str, Bindings]:
+    """Flavour and module of the first package that is there. Importing it touches no GPU. Raises `EngineError`."""
+    faults = []
+    for flavour, package in PACKAGES.items():
+        try:
+            return flavour, cast(Bindings, importlib.import_module(package))
+        except ModuleNotFoundError:
+            continue
+        except (ImportError, OSError) as error:  # the libraries are not there, or are another version's
+            faults.append(f"{package} cannot be loaded: {error}")
+    raise EngineError("; ".join(faults) or "neither tensorrt nor tensorrt_rtx is installed; see docs/tensorrt.md")
+
+
+def collecting_logger(bindings: Bindings) -> tuple[Any, list[str]]:
+    """A logger for `bindings`, and the list to which it adds what is worse than a warning."""
+    said: list[str] = []
+
+    class Logger(bindings.ILogger):  # type: ignore[misc, name-defined]  # the base is known at run time only
+        def __init__(self) -> None:
+            bindings.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if int(severity) <= int(bindings.ILogger.ERROR) and len(said) < 64:
+                said.append(" ".join(message.split()))
+
+    return Logger(), said

@@ -1,0 +1,253 @@
+"""The GPU as an engine needs it: memory that both sides see, one stream, graphs. By pycuda, on the primary context.
+
+The primary context is the one that TensorRT, torch and everything else in the process share; pycuda's ``autoinit``
+would make another. Nothing here waits for the whole device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from agent.types import U8
+from engines import EngineError
+
+log = logging.getLogger(__name__)
+
+_COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
+"""``CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*`` of cuda.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInfo:
+    """One CUDA device."""
+
+    index: int
+    name: str
+    sm: str
+    """Compute capability, such as 8.7."""
+
+    def __str__(self) -> str:
+        return f"{self.name} (SM {self.sm})"
+
+
+class Memory(Protocol):
+    """Bytes on the device."""
+
+    device: int
+    """Their address."""
+
+    def close(self) -> None: ...
+
+
+class Buffer(Memory, Protocol):
+    """The same bytes twice: pinned on the host, and on the device."""
+
+    host: U8
+    """(n,)."""
+
+
+class Graph(Protocol):
+    """What a stream recorded."""
+
+    def launch(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Stream(Protocol):
+    """One queue of work on the device. Every method but `synchronize` returns before the work is done."""
+
+    handle: int
+
+    def upload(self, buffer: Buffer, n: int) -> None:
+        """Copy the first `n` bytes to the device."""
+
+    def download(self, buffer: Buffer, n: int) -> None:
+        """Copy the first `n` bytes from the device."""
+
+    def synchronize(self) -> None:
+        """Wait for this stream alone."""
+
+    def capture(self, work: Callable[[], None]) -> Graph | None:
+        """What `work` puts into the stream, as a graph; it is recorded, not done. None where that cannot be had."""
+
+    def close(self) -> None: ...
+
+
+class Gpu(Protocol):
+    """One device. Buffers and streams are made and used inside `current`, from any thread."""
+
+    @property
+    def info(self) -> GpuInfo: ...
+
+    def current(self) -> AbstractContextManager[None]: ...
+
+    def memory(self, n: int) -> Memory: ...
+
+    def buffer(self, n: int) -> Buffer: ...
+
+    def stream(self) -> Stream: ...
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What its calls raise."""
+
+
+def find_gpu(index: int = 0) -> GpuInfo:
+    """The device of that number, asked of the driver alone. Raises `EngineError` that says why there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise EngineError("no NVIDIA driver on this machine (libcuda.so.1 is not there)") from None
+    if code := driver.cuInit(0):
+        raise EngineError(f"the NVIDIA driver has no device to offer (cuInit gives CUDA error {code})")
+    count = ctypes.c_int()
+    if driver.cuDeviceGetCount(ctypes.byref(count)) or count.value <= index:
+        raise EngineError(f"the NVIDIA driver knows {count.value} devices; number {index} was wanted")
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    parts = []
+    for attribute in (_COMPUTE_MAJOR, _COMPUTE_MINOR):
+        value = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        parts.append(str(value.value))
+    return GpuInfo(index, name.value.decode(errors="replace"), ".".join(parts))
+
+
+class PyCudaGpu:
+    """A device by pycuda, with graphs by cuda-bindings where that is installed."""
+
+    def __init__(self, info: GpuInfo) -> None:
+        """Raises `EngineError` where pycuda is missing."""
+        try:
+            import pycuda.driver as driver
+        except ImportError as error:
+            raise EngineError(f"pycuda cannot be loaded: {error}; install the extra gpu (docs/tensorrt.md)") from error
+        driver.init()
+        self.info = info
+        self.errors: tuple[type[Exception], ...] = (driver.Error, CudaError)
+        self._driver = driver
+        self._context = driver.Device(info.index).retain_primary_context()
+        self._runtime = _graph_runtime()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._driver.Context.pop()
+
+    def memory(self, n: int) -> Memory:
+        return _Memory(self._driver, n)
+
+    def buffer(self, n: int) -> Buffer:
+        return _Buffer(self._driver, n)
+
+    def stream(self) -> Stream:
+        return _Stream(self._driver, self._runtime)
+
+
+class CudaError(Exception):
+    """A call of the CUDA runtime failed."""
+
+
+class _Memory:
+    def __init__(self, driver: Any, n: int) -> None:
+        self._memory = driver.mem_alloc(max(n, 1))
+        self.device = int(self._memory)
+
+    def close(self) -> None:
+        self._memory.free()
+
+
+class _Buffer(_Memory):
+    def __init__(self, driver: Any, n: int) -> None:
+        super().__init__(driver, n)
+        self.host: U8 = driver.pagelocked_empty(max(n, 1), np.uint8)
+
+    def close(self) -> None:
+        super().close()
+        self.host.base.free()  # type: ignore[union-attr]  # pycuda's PagelockedHostAllocation
+
+
+class _Stream:
+    NON_BLOCKING = 1
+    """``CU_STREAM_NON_BLOCKING``: it does not wait for the default stream, nor that one for it."""
+
+    def __init__(self, driver: Any, runtime: ModuleType | None) -> None:
+        self._driver = driver
+        self._runtime = runtime
+        self._stream = driver.Stream(self.NON_BLOCKING)
+        self.handle: int = self._stream.handle
+
+    def upload(self, buffer: Buffer, n: int) -> None:
+        self._driver.memcpy_htod_async(buffer.device, buffer.host[:n], self._stream)
+
+    def download(self, buffer: Buffer, n: int) -> None:
+        self._driver.memcpy_dtoh_async(buffer.host[:n], buffer.device, self._stream)
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> Graph | None:
+        runtime = self._runtime
+        if runtime is None:
+            return None
+        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _check(runtime.cudaStreamBeginCapture(self.handle, mode))
+        try:
+            work()
+        except Exception:
+            with suppress(CudaError):
+                _check(runtime.cudaStreamEndCapture(self.handle))
+            raise
+        graph = _check(runtime.cudaStreamEndCapture(self.handle))
+        try:
+            return _Graph(runtime, _check(runtime.cudaGraphInstantiate(graph, 0)), self.handle)
+        finally:
+            _check(runtime.cudaGraphDestroy(graph))
+
+    def close(self) -> None:
+        self._stream.synchronize()
+        del self._stream
+
+
+class _Graph:
+    def __init__(self, runtime: ModuleType, executable: Any, stream: int) -> None:
+        self._runtime = runtime
+        self._executable = executable
+        self._stream = stream
+
+    def launch(self) -> None:
+        _check(self._runtime.cudaGraphLaunch(self._executable, self._stream))
+
+    def close(self) -> None:
+        _check(self._runtime.cudaGraphExecDestroy(self._executable))
+
+
+def _graph_runtime() -> ModuleType | None:
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        log.info("cuda-bindings cannot be loaded (%s): every call is enqueued anew instead of as a CUDA graph", error)
+        return None
+    found: ModuleType = runtime
+    return found
+
+
+def _check(result: tuple[Any, ...]) -> Any:
+    """What a call of cuda-bindings gives behind its status. Raises `CudaError`."""
+    status, *values = result
+    if int(status):
+        raise CudaError(str(status))
+    return values[0] if values else None

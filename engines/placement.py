@@ -1,0 +1,254 @@
+"""Which back end runs a model, and how its plan comes to be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from threading import Event
+
+import numpy as np
+
+from engines import Array, Engine, EngineError, Placement, Precision
+from engines.builder import request
+from engines.lock import read_lock
+from engines.models import default_cache
+from engines.plans import Axes, PlanCache, PlanKey, StoredPlan
+from engines.swap import SwappingEngine
+from engines.trt import Platform, TrtEngine, find_platform
+
+log = logging.getLogger(__name__)
+
+BATCH = (1, 4, 16)
+"""Lengths of the axis ``batch`` where models.toml says nothing else."""
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-2, "fp16": 5e-2, "int8": 0.25}
+"""Greatest error of a plan's output on the stored input, against ONNX Runtime in 32 bits: the norm of the difference
+over that of the output. In fp32 GPUs multiply with 10 bits of mantissa (TF32)."""
+STEP_S = 0.1
+
+
+class Stopped(EngineError):  # noqa: N818 - nothing is wrong
+    """Nobody waits for the plan any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model on one platform."""
+
+    model: Path
+    platform: Platform
+    key: PlanKey
+    cache: PlanCache
+    calibration: Path | None = None
+
+    @classmethod
+    def of(cls, model: Path, platform: Platform, *, precision: Precision, plans: Path) -> Deployment:
+        """Raises `EngineError`."""
+        key = PlanKey.of(
+            model,
+            precision=precision,
+            axes=axes_of(model.name),
+            flavour=platform.flavour,
+            version=platform.version,
+            device=platform.info.name,
+            sm=platform.info.sm,
+        )
+        calibration = plans / f"{model.stem}.calibration.npz"
+        return cls(model, platform, key, PlanCache(plans), calibration if calibration.exists() else None)
+
+    def opened(self, stored: StoredPlan, *, graphs: bool = True) -> TrtEngine:
+        """The engine, once it has given for the stored input what ONNX Runtime gave. Raises `EngineError`."""
+        engine = TrtEngine(
+            stored.plan,
+            name=self.model.name,
+            platform=self.platform,
+            inputs=stored.inputs,
+            outputs=stored.outputs,
+            graphs=graphs,
+        )
+        try:
+            for _ in range(2):  # enqueued, then as a graph
+                agree(engine.infer(stored.probe), stored.expected, precision=self.key.precision, name=self.model.name)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    def open_or_build(self, *, stop: Event, say: Callable[[str], None]) -> TrtEngine:
+        """From the cache, or built in a process of its own. Raises `EngineError`, and `Stopped` once `stop` is set.
+
+        A plan that cannot be built, or fails its check, is removed and remembered; see `PlanCache.reject`.
+        """
+        try:
+            return self.opened(self.cache.load(self.key) or self._build(stop, say))
+        except Stopped:
+            raise
+        except EngineError as error:
+            self.cache.reject(self.key, str(error))
+            raise
+
+    def _build(self, stop: Event, say: Callable[[str], None]) -> StoredPlan:
+        """Have the builder's process make the plan."""
+        command = [*self.platform.builder, request(self.model, self.key, self.cache.folder, self.calibration)]
+        with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as answers:
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=answers, stderr=complaints) as process:
+                try:
+                    said = _followed(process, answers.fileno(), stop, say)
+                finally:
+                    process.kill()
+            complaints.seek(0)
+            last = complaints.read()[-400:].decode(errors="replace").strip()
+        if process.returncode in (-signal.SIGTERM, -signal.SIGKILL):
+            raise Stopped(f"{self.model.name}: its builder was ended from outside")  # which says nothing of the plan
+        if "plan" not in said:
+            reason = said.get("error") or f"the builder ended with {process.returncode}: {last or 'it said nothing'}"
+            raise EngineError(f"{self.model.name}: {self.platform}: {reason}")
+        return self._read(Path(said["plan"]))
+
+    def _read(self, path: Path) -> StoredPlan:
+        try:
+            if path == self.cache.path(self.key):
+                stored = self.cache.load(self.key)
+            else:
+                stored = StoredPlan.from_bytes(path.read_bytes(), wanted=self.key)
+                with suppress(OSError):
+                    path.unlink()
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{self.model.name}: the plan at {path}: {error}") from error
+        if stored is None:
+            raise EngineError(f"{self.model.name}: the builder left no plan at {path}")
+        return stored
+
+
+def agree(found: Mapping[str, Array], expected: Mapping[str, Array], *, precision: str, name: str) -> None:
+    """Raise `EngineError` where an output is farther from what is expected than this precision explains."""
+    for output, wanted in expected.items():
+        error = relative_error(found[output], wanted)
+        if not error <= TOLERANCE[precision]:
+            raise EngineError(
+                f"{name}: in {precision} its {output} is off by {error:.3g} of what ONNX Runtime gives for the stored"
+                f" input, {TOLERANCE[precision]:g} is allowed; take a wider precision, or the back end onnxruntime"
+            )
+
+
+def relative_error(found: Array, wanted: Array) -> float:
+    """Norm of the difference over the norm of `wanted`; not finite where `found` is not."""
+    wide = wanted.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return float(np.linalg.norm(found.astype(np.float64) - wide) / max(float(np.linalg.norm(wide)), 1e-12))
+
+
+@cache
+def _axes_by_file() -> Mapping[str, Axes]:
+    named = {}
+    for model in read_lock().values():
+        named[model.file or PurePosixPath(model.source[0].member).name] = model.axes
+    return named
+
+
+def axes_of(file: str) -> Axes:
+    """The lengths that models.toml gives the free axes of the model in that file."""
+    return {"batch": BATCH, **_axes_by_file().get(file, {})}
+
+
+def _followed(
+    process: subprocess.Popen[bytes], answers: int, stop: Event, say: Callable[[str], None]
+) -> Mapping[str, str]:
+    """The last thing the builder said; each of its steps goes to `say` as it comes."""
+    said: dict[str, str] = {}
+    done = False
+    position, left = 0, b""
+    while not done:
+        if stop.is_set():
+            raise Stopped
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STEP_S)
+            done = True
+        chunk = _rest(answers, position)
+        position += len(chunk)
+        *lines, left = (left + chunk).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            if "step" in said:
+                say(said["step"])
+    return said
+
+
+def _rest(file: int, position: int) -> bytes:
+    """What was written to a file from `position` on."""
+    chunks = []
+    while chunk := os.pread(file, 1 << 16, position):
+        chunks.append(chunk)
+        position += len(chunk)
+    return b"".join(chunks)
+
+
+def insist(path: Path, placement: Placement) -> Engine:
+    """On TensorRT, whose plan is built first where it is missing. Raises `EngineError`."""
+    try:
+        deployment = _deployment(path, placement)
+    except EngineError as error:
+        raise EngineError(
+            f'{path.name}: backend = "tensorrt" was asked for, but {error}; set backend = "onnxruntime", or "auto"'
+        ) from error
+    return deployment.open_or_build(stop=Event(), say=lambda step: log.info("%s: %s", path.name, step))
+
+
+def prefer(path: Path, placement: Placement, *, otherwise: Callable[[], Engine]) -> Engine:
+    """On TensorRT where there is a plan for it, and otherwise, or until there is one, on what `otherwise` opens.
+
+    Raises `EngineError` where `otherwise` does.
+    """
+    try:
+        deployment = _deployment(path, placement)
+    except EngineError as error:
+        _say_once(str(error))
+        return otherwise()
+    failed = deployment.cache.failed(deployment.key)
+    if failed:
+        log.warning("%s: onnxruntime (auto): its plan failed before: %s; launch.py models build", path.name, failed)
+        return otherwise()
+    if placement.live:
+        return SwappingEngine(
+            otherwise,
+            lambda stop: deployment.open_or_build(stop=stop, say=lambda step: log.info("%s: %s", path.name, step)),
+            agrees=lambda found, wanted: agree(found, wanted, precision=placement.precision, name=path.name),
+            name=path.name,
+        )
+    stored = deployment.cache.load(deployment.key)
+    if stored is None:
+        log.info("%s: onnxruntime (auto): no plan for %s yet; launch.py models build", path.name, deployment.platform)
+        return otherwise()
+    try:
+        return deployment.opened(stored)
+    except EngineError as error:
+        log.warning("%s: onnxruntime (auto): %s", path.name, error)
+        return otherwise()
+
+
+def _deployment(path: Path, placement: Placement) -> Deployment:
+    platform = placement.platform or find_platform()
+    return Deployment.of(path, platform, precision=placement.precision, plans=placement.plans or default_plans())
+
+
+def default_plans() -> Path:
+    """Beside the models, in the user's cache."""
+    return default_cache().parent / "plans"
+
+
+def _say_once(reason: str) -> None:
+    """Why ``auto`` takes ONNX Runtime: one line in the life of the process, not one a model."""
+    if reason not in _SAID:
+        _SAID.add(reason)
+        log.info("auto: models run on onnxruntime: %s", reason)
+
+
+_SAID: set[str] = set()
