@@ -10,21 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import assert_never
 
-import numpy as np
-
 from agent.broker import EmbeddedBroker
-from agent.budget import Budget
 from agent.clock import SECOND, Clock, WallClock
-from agent.config import Align, Config, ConfigError, prior_of
-from agent.decision import ROWS, FusionHead, Trust
-from agent.fusion import RULES, Learned, LearnedHead, Recalibration
+from agent.commands import Reply
+from agent.config import Align, Config
+from agent.config.events import rules
+from agent.control import Control
+from agent.events import Event, Events
+from agent.fusion import LearnedHead
+from agent.heads import build_budget, build_head
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
+from agent.payload import event_payload
 from agent.pipeline import Pipeline, speech_source
 from agent.seams import Companion, Encoder, Sensor, Transcriber
 from agent.selection import Selection, approximate, exact, first, last, nearest
-from agent.smoothing import StickyFilter
-from agent.standing import StandingBoard
+from agent.standing import StandingBoard, StatusBoard
 from agent.types import Decision, Modality, Source
 from agent.window import Bounds, SlidingWindow
 from agent.worker import DaemonExecutor
@@ -38,40 +39,6 @@ PATIENCE_NS = 2 * SECOND
 def new_session() -> str:
     """A name for a live session, unique over all nodes."""
     return uuid.uuid4().hex[:12]
-
-
-def build_head(config: Config, learned: LearnedHead | None = None) -> FusionHead:
-    """The fusion head that the config asks for; ``learned`` is the trained one, where there is one.
-
-    Raises `ConfigError` where the config asks for the trained one, and it is not there or knows other labels.
-    """
-    prior = np.array(list(prior_of(config.agent).values()))
-    fusion = config.fusion
-    return FusionHead(
-        RULES[fusion.rule].of(fusion) if fusion.rule in RULES else _learned(config, learned),
-        labels=config.agent.labels,
-        prior=prior,
-        trust={m: Trust(table.reliability, table.tau) for m, table in config.encoders.items()},
-        smoothing=StickyFilter(prior, dwell_ns=fusion.dwell, trust=fusion.trust) if fusion.dwell else None,
-        abstain_below=fusion.abstain_below,
-        recalibration=Recalibration(fusion.temperatures),
-    )
-
-
-def _learned(config: Config, head: LearnedHead | None) -> Learned:
-    """The trained rule; raises `ConfigError` where there is none for these modalities and labels."""
-    others = f"take one of {', '.join(RULES)}"
-    if head is None:
-        raise ConfigError("[fusion]", [f"rule: {config.fusion.rule} needs a trained head, and there is none; {others}"])
-    known = {"modalities": head.modalities, "labels": head.labels}
-    wanted = {"modalities": tuple(map(str, ROWS)), "labels": config.agent.labels}
-    if faults := [
-        f"rule: the trained head knows the {what} {', '.join(known[what])}; here they are {', '.join(own)}; {others}"
-        for what, own in wanted.items()
-        if known[what] != own
-    ]:
-        raise ConfigError("[fusion]", faults)
-    return Learned(head)
 
 
 def selections(align: Align, spans_ns: Mapping[Modality, int]) -> dict[Modality, Selection]:
@@ -132,7 +99,7 @@ def build_pipeline(
         ignored=[source.name for source in sources if source not in read],
         patience_ns=patience_ns,
         selections=selections(config.align, spans_ns),
-        budget=Budget(config.agent.budget, spans_ns) if config.agent.budget else None,
+        budget=build_budget(config),
     )
 
 
@@ -174,20 +141,42 @@ class Agent:
             wall=wall,
             clock=clock,
             metrics=self.pipeline.metrics,
-            on_text=on_text,
+            on_text=self._take_text if on_text else None,
+            on_command=self._command,
+            purpose=config.privacy.purpose,
         )
+        self._on_text = on_text
+        self._events = Events(rules(config.events, config.agent.labels), hop_ns=config.agent.hop)
+        self._event_sinks: list[Callable[[Mapping[str, object]], None]] = [self._publisher.event]
         board = StandingBoard(self._publisher.modality)
         self._live = LiveAgent(
             self.pipeline,
             sensors=sensors,
             clock=clock,
-            sinks=(self._publisher.decision, board.update, *sinks),
+            sinks=(self._publisher.decision, board.update, self._watch, *sinks),
             observers=self._companions,
         )
+        self.control = Control(self._live, changed=self._tell_status)
+        self._status = StatusBoard(self._publisher.status, privacy=config.privacy, clock=clock, wall=wall)
 
     def attach(self, companion: Companion) -> None:
         """Let it look on and work beside the agent; to be called before `run`."""
         self._companions.append(companion)
+
+    def tell_events(self, sink: Callable[[Mapping[str, object]], None]) -> None:
+        """Tell each event's payload to ``sink`` as well; to be called before `run`."""
+        self._event_sinks.append(sink)
+
+    def adopt(self, config: Config, learned: LearnedHead | None) -> None:
+        """Go by the fusion, budget and event rules of another config from the next window on.
+
+        All of it or, where `build_head` raises, nothing.
+        """
+        head = build_head(config, learned)
+        same = config.agent.budget == self._config.agent.budget
+        self.pipeline.adopt(head, self.pipeline.budget if same else build_budget(config))
+        self._publish(self._events.adopt(rules(config.events, config.agent.labels)))
+        self._config = config
 
     async def run(self) -> None:
         """Run; raises `agent.broker.BrokerError` when the embedded broker cannot start, and what a companion raises."""
@@ -203,7 +192,11 @@ class Agent:
                     work.create_task(self._report(), name="metrics"),
                     *(work.create_task(companion.run(), name=companion.name) for companion in self._companions),
                 ]
-                await self._live.run()
+                self._tell_status()
+                try:
+                    await self._live.run()
+                finally:
+                    self._publish(self._events.stop())
                 await self._publisher.flushed()
                 for task in helpers:
                     task.cancel()
@@ -214,6 +207,31 @@ class Agent:
         for sensor in self._sensors:
             drops.update({f"{sensor.name}.{reason}": n for reason, n in sensor.drops.items()})
         return drops
+
+    def _take_text(self, payload: bytes, arrival_ns: int) -> None:
+        """A text that came over MQTT; while the agent is paused nobody reads it, then or later."""
+        if self._live.paused:
+            self.pipeline.metrics.count("text.paused")
+        elif self._on_text:
+            self._on_text(payload, arrival_ns)
+
+    async def _command(self, name: str, payload: bytes) -> Reply:
+        return await self.control.handle(name, payload)
+
+    def _watch(self, decision: Decision) -> None:
+        """Of a decision: what begins and ends with it, and what may have changed without a command."""
+        self._publish(self._events.update(decision))
+        self._tell_status()
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for event in events:
+            payload = event_payload(event, node=self._config.agent.node, wall=self._wall)
+            for sink in self._event_sinks:
+                sink(payload)
+
+    def _tell_status(self) -> None:
+        closing = self._live.open if self._live.paused else ()
+        self._status.update(paused=self._live.paused, recording=self.control.recording, closing=closing)
 
     async def _follow_wall_clock(self) -> None:
         """Once a second; how late this comes is how late everything on the loop is."""

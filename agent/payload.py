@@ -1,4 +1,4 @@
-"""Decisions as the JSON that is published: the wire format, version 1."""
+"""Decisions and events as the JSON that is published: the wire format, version 1."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 from typing import Any
 
 from agent.clock import MS, WallClock, rfc3339
+from agent.events import Event
 from agent.types import Contribution, Decision
 
 SCHEMA = 1
 
 
-def decision_payload(decision: Decision, *, node: str, wall: WallClock) -> dict[str, Any]:
+def decision_payload(decision: Decision, *, node: str, wall: WallClock, purpose: str | None = None) -> dict[str, Any]:
     """The decision as JSON-ready values. Nanoseconds are strings, because they exceed 2^53.
+
+    ``purpose`` is what emotions are inferred for, where that is stated.
 
     ``clock`` is there once the wall clock has stepped back by more than a minute, and says how often: times of
     decisions on either side of such a step do not compare.
@@ -45,7 +48,29 @@ def decision_payload(decision: Decision, *, node: str, wall: WallClock) -> dict[
             "fuse": _ms(latency.fuse),
             "total": _ms(latency.total),
         },
+        **({"purpose": purpose} if purpose else {}),
         **({"clock": {"steps_back": wall.steps_back}} if wall.steps_back else {}),
+    }
+
+
+def event_payload(event: Event, *, node: str, wall: WallClock) -> dict[str, Any]:
+    """The event as JSON-ready values; ``id`` and ``decision`` together name this message."""
+    since_ns, at_ns = wall.wall_ns(event.since_ns), wall.wall_ns(event.at_ns)
+    return {
+        "schema": SCHEMA,
+        "node": node,
+        "type": event.kind.value,
+        "id": event.id,
+        "rule": event.rule,
+        "label": event.label,
+        "confidence": _short(event.confidence),
+        "peak": _short(event.peak),
+        "since": rfc3339(since_ns),
+        "time": rfc3339(at_ns),
+        "since_ns": str(since_ns),
+        "time_ns": str(at_ns),
+        "decision": event.decision,
+        **({"reason": event.why.value} if event.why else {}),
     }
 
 

@@ -1,11 +1,12 @@
-"""How each modality stands: active, degraded, missing or disabled, and why."""
+"""How things stand: each modality (active, degraded, missing or disabled, and why), and the agent as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.clock import SECOND
+from agent.clock import SECOND, Clock, WallClock, rfc3339
+from agent.config import Privacy
 from agent.types import Absence, Decision, Modality
 
 DEGRADED_BELOW = 0.3
@@ -46,3 +47,39 @@ class StandingBoard:
             if self._last.get(modality) != now:
                 self._last[modality] = now
                 self.tell(modality, {"state": now[0], "reason": now[1]})
+
+
+@dataclass(slots=True)
+class StatusBoard:
+    """Tells whether the agent is paused, whether it records, since when that is so, and what it infers emotions for.
+
+    Tells of the first status and of each change.
+    """
+
+    tell: Callable[[Mapping[str, object]], None]
+    privacy: Privacy
+    clock: Clock
+    wall: WallClock
+    _last: tuple[bool, bool] | None = None
+    _since: str = ""
+    _told: Mapping[str, object] = field(default_factory=dict)
+
+    def update(self, *, paused: bool, recording: bool, closing: Sequence[str]) -> None:
+        """Say how things stand; ``closing`` names the sensors that have not let go of their device since a pause."""
+        if self._last != (paused, recording):
+            self._last = paused, recording
+            self._since = rfc3339(self.wall.wall_ns(self.clock.now_ns()))
+        privacy = self.privacy
+        status: dict[str, object] = {
+            "schema": 1,
+            "paused": paused,
+            "recording": recording,
+            "since": self._since,
+            "purpose": privacy.purpose,
+            "place": privacy.place,
+            **({"exemption": privacy.exemption} if privacy.exemption else {}),
+            **({"closing": list(closing)} if closing else {}),
+        }
+        if status != self._told:
+            self._told = status
+            self.tell(status)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.assembly import build_head
 from agent.clock import SECOND
 from agent.config import Config, ConfigError, load
 from agent.config.fusion import FITTED
 from agent.decision import FusionHead, Trust, Verdict
 from agent.fusion import RULES, Bayes, Floats, LearnedHead, Mean, Recalibration, Rule, fit_temperature
+from agent.heads import build_head
 from agent.smoothing import StickyFilter
 from agent.types import Evidence, Modality
 

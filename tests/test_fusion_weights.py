@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.assembly import build_head, build_pipeline
+from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
 from agent.fusion import LearnedHead
+from agent.heads import build_head
 from agent.playback import play
 from agent.types import Evidence, Modality, Reading, Sample, Watermark
 from engines.check import check_models
