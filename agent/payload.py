@@ -12,10 +12,8 @@ from agent.types import Contribution, Decision
 SCHEMA = 1
 
 
-def decision_payload(decision: Decision, *, node: str, wall: WallClock, purpose: str | None = None) -> dict[str, Any]:
+def decision_payload(decision: Decision, *, node: str, wall: WallClock) -> dict[str, Any]:
     """The decision as JSON-ready values. Nanoseconds are strings, because they exceed 2^53.
-
-    ``purpose`` is what emotions are inferred for, where that is stated.
 
     ``clock`` is there once the wall clock has stepped back by more than a minute, and says how often: times of
     decisions on either side of such a step do not compare.
@@ -48,7 +46,6 @@ def decision_payload(decision: Decision, *, node: str, wall: WallClock, purpose:
             "fuse": _ms(latency.fuse),
             "total": _ms(latency.total),
         },
-        **({"purpose": purpose} if purpose else {}),
         **({"clock": {"steps_back": wall.steps_back}} if wall.steps_back else {}),
     }
 

@@ -53,7 +53,7 @@ class Publisher:
 
         ``on_text`` takes the payload and the arrival of each message on ``text/in``, ``on_command`` what is asked on
         ``cmd/``, and ``on_acknowledged`` the end of the window of each state that the broker has, and when it had it.
-        ``purpose`` is what emotions are inferred for, and goes with each decision.
+        ``purpose`` is what emotions are inferred for, and goes with the state.
         """
         self.address = Address.of(settings.broker)
         self._settings = settings
@@ -88,10 +88,10 @@ class Publisher:
 
     def decision(self, decision: Decision) -> None:
         """Publish a decision, and as the newest state."""
-        payload = encode(decision_payload(decision, node=self._node, wall=self._wall, purpose=self._purpose))
+        payload = decision_payload(decision, node=self._node, wall=self._wall)
         said = Message(
             f"{self._root}/decision",
-            payload,
+            encode(payload),
             self._settings.decision_qos,
             end_ns=decision.end_ns,
             put_ns=self._clock.now_ns(),
@@ -100,6 +100,8 @@ class Publisher:
         )
         self._outgoing.queue(said)
         state = replace(said, topic=f"{self._root}/state", qos=1, retain=True, expiry_ns=self._settings.stale_after)
+        if self._purpose:
+            state = replace(state, payload=encode({**payload, "purpose": self._purpose}))
         self._outgoing.keep(state)
 
     def modality(self, modality: Modality, state: Mapping[str, object]) -> None:
