@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from agent.commands import Reply
-
-log = logging.getLogger(__name__)
 
 COMMANDS = ("pause", "resume", "reload", "record")
 """What may be asked; anything else is refused by name."""
@@ -71,18 +68,18 @@ class Control:
         return self.recorder is not None and self.recorder.recording
 
     async def handle(self, name: str, payload: bytes) -> Reply:
-        """Carry out the command, or refuse it in words; see `COMMANDS`.
+        """Carry out the command, or refuse it in words; see `COMMANDS`. Who asks writes the log.
 
-        ``pause`` takes nothing, or the ``ON`` and ``OFF`` of a switch, of which ``OFF`` resumes; ``record`` takes
-        ``start`` and ``stop``, or those of a switch; ``resume`` and ``reload`` take nothing.
+        ``pause`` takes nothing, or the ``ON`` and ``OFF`` of a switch, of which ``OFF`` resumes, as ``resume`` does;
+        ``record`` takes ``start`` and ``stop``, or those of a switch; ``reload`` takes nothing.
         """
         if len(payload) > 4 * SHOWN:
-            return self._refuse(name, f"its payload has {len(payload)} bytes; none takes more than a word")
+            return Reply(ok=False, said=f"{name[:SHOWN]}: {len(payload)} bytes of payload; no command takes so many")
         word = payload.decode(errors="replace").strip()
-        match name, word.lower():
+        match name, _SWITCH.get(word.lower(), word.lower()):
             case "pause", "" | "on":
                 reply = await self._pause()
-            case ("pause", "off") | ("resume", ""):
+            case ("pause", "off") | ("resume", "" | "on" | "off"):
                 reply = self._resume()
             case "reload", "":
                 reply = await self._reload()
@@ -91,10 +88,9 @@ class Control:
             case "record", "stop" | "off":
                 reply = await self._record(start=False)
             case (("pause" | "resume" | "reload" | "record") as known, _):
-                return self._refuse(name, f"payload {word[:SHOWN]!r} is not understood; {_TAKES[known]}")
+                return Reply(ok=False, said=f"{known}: {word[:SHOWN]!r} is not understood; {_TAKES[known]}")
             case _:
-                return self._refuse(name[:SHOWN], f"no such command; there are {', '.join(COMMANDS)}")
-        log.log(logging.INFO if reply.ok else logging.WARNING, "command %s: %s", name, reply.said)
+                return Reply(ok=False, said=f"{name[:SHOWN]}: no such command; there are {', '.join(COMMANDS)}")
         self._changed()
         return reply
 
@@ -126,14 +122,12 @@ class Control:
         async with self._turn:
             return await (recorder.start() if start else recorder.stop())
 
-    def _refuse(self, name: str, why: str) -> Reply:
-        log.warning("command %r refused: %s", name, why)
-        return Reply(ok=False, said=f"{name}: {why}")
 
-
+_SWITCH = {"true": "on", "1": "on", "false": "off", "0": "off"}
+"""Other words of a switch."""
 _TAKES = {
     "pause": "send nothing, or ON to pause and OFF to resume",
-    "resume": "send nothing",
+    "resume": "send nothing, or what a switch sends",
     "reload": "send nothing",
     "record": "send start or stop",
 }
