@@ -53,7 +53,7 @@ export class Answer {
       [t("conflict"), percent(decision.conflict)],
       [t("rule"), decision.rule],
       [t("latency"), millis(Math.round(decision.latency_ms.total))],
-      ...Object.entries(decision.dimensions).map(([name, value]) => [name, number(value)]),
+      ...Object.entries(decision.dimensions).map(([name, value]) => [t(name), number(value)]),
     ]);
     this.#bars.show(decision.probabilities, decision.label);
     for (const { modality, row, name, value, weight } of this.#shares) {

@@ -18,9 +18,9 @@ const STALE_MS = 3000;
 
 const status = { link: "connecting", seconds: 0, paused: false, hop: 500, run: null, decidedAt: 0 };
 
-fill();
 const controls = new Controls((name) => tell(name));
 const panels = [controls, new Answer(), new Picture(), new Modality("vision"), new Modality("audio"), new Modality("text"), new Timeline(), new Sound(), new Sayings(), new Health(), { words: stand }];
+fill();
 
 const link = new Link({
   heard: (message) => {

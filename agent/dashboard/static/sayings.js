@@ -8,6 +8,14 @@ const MOST = 200;
 export class Sayings {
   #list = by("sayings");
   #all = [];
+  #down = true; // whether the newest is in sight: who reads older ones is not torn away
+
+  constructor() {
+    this.#list.addEventListener("scroll", () => {
+      this.#down = this.#list.scrollTop + this.#list.clientHeight >= this.#list.scrollHeight - 24;
+    });
+    new ResizeObserver(() => this.#follow()).observe(this.#list);
+  }
 
   history({ sayings }) {
     this.#all = sayings;
@@ -16,24 +24,23 @@ export class Sayings {
 
   saying(saying) {
     this.#all.push(saying);
-    const down = this.#isDown();
     if (this.#all.length === 1) this.#list.replaceChildren();
     this.#list.append(row(saying));
     if (this.#all.length > MOST) {
       this.#all.shift();
       this.#list.firstChild.remove();
     }
-    if (down) this.#list.scrollTop = this.#list.scrollHeight;
+    this.#follow();
   }
 
   words() {
     this.#list.replaceChildren(...(this.#all.length ? this.#all.map(row) : [h("li", { class: "caption" }, t("words.none"))]));
-    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#down = true;
+    this.#follow();
   }
 
-  /** Whether the newest is in sight: who reads older ones is not torn away. */
-  #isDown() {
-    return this.#list.scrollTop + this.#list.clientHeight >= this.#list.scrollHeight - 24;
+  #follow() {
+    if (this.#down) this.#list.scrollTop = this.#list.scrollHeight;
   }
 }
 

@@ -33,7 +33,8 @@ export class Timeline {
   constructor() {
     const names = by("lane-names");
     for (const { name, tall } of LANES) {
-      const item = names.appendChild(h("li", { "data-t": name }));
+      const item = names.appendChild(h("li", {}, h("span", { class: `key ${name}` }), h("span", { "data-t": name })));
+      if (name === "certainty") item.append(h("span", { class: "key conflict" }), h("span", { "data-t": "conflict" }));
       item.style.setProperty("--tall", `${tall + GAP}px`);
     }
     this.#canvas.addEventListener("pointermove", (event) => this.#point(event));
@@ -169,7 +170,7 @@ export class Timeline {
       context.fill();
       context.save();
       context.clip();
-      const lane = { context, x, top, tall, points, hop: this.#hop };
+      const lane = { context, x, top, tall, width, points, hop: this.#hop };
       if (name === "fused") drawFused(lane);
       else if (name === "certainty") drawCertainty(lane);
       else if (name === "lane.events") drawEvents({ ...lane, events: this.#events });
@@ -183,6 +184,17 @@ export class Timeline {
       context.fillRect(Math.round(x(this.#chosen - this.#hop / 2)), 0, 1.5, top);
     }
   }
+}
+
+/** Events by their ids: label, begin and end; null where one goes on. */
+function spans(events) {
+  const found = new Map();
+  for (const { t: at, event } of events) {
+    if (event.type === "source") continue;
+    const known = found.get(event.id) ?? { from: Date.parse(event.since), to: null };
+    found.set(event.id, { ...known, label: event.label, to: event.type === "end" ? at : null });
+  }
+  return found.values();
 }
 
 /** Runs of neighbours that are alike: [key, points]. */
@@ -295,13 +307,24 @@ function hatch(context, reason, { left, top, width, tall }) {
   context.restore();
 }
 
-function drawEvents({ context, x, top, tall, events }) {
+/** Events from their beginning to their end, and sources that went or came back. */
+function drawEvents({ context, x, top, tall, events, width }) {
+  const middle = top + tall / 2;
+  for (const { label, from, to } of spans(events)) {
+    const [left, right] = [x(from), to === null ? width : x(to)];
+    if (right < 0) continue;
+    const css = labelColour(label);
+    context.fillStyle = ink(css);
+    context.beginPath();
+    context.roundRect(left, top + 2, Math.max(4, right - left), tall - 4, 6);
+    context.fill();
+    write(context, labelled(label), { left, right, middle, colour: inkOn(css) });
+  }
   let free = 0;
-  for (const { t: at, event } of events) {
+  for (const { t: at, event } of events.filter(({ event }) => event.type === "source")) {
     const left = x(at);
     if (left < 0) continue;
-    const middle = top + tall / 2;
-    context.fillStyle = ink(event.type === "source" && event.state !== "live" ? "var(--bad)" : "var(--accent)");
+    context.fillStyle = ink(event.state === "live" ? "var(--good)" : "var(--bad)");
     context.beginPath();
     context.moveTo(left, middle - 6);
     context.lineTo(left + 5, middle);
@@ -309,7 +332,7 @@ function drawEvents({ context, x, top, tall, events }) {
     context.lineTo(left - 5, middle);
     context.fill();
     const words = told(event);
-    if (left < free) continue;
+    if (left < free || left + 15 + context.measureText(words).width > width) continue;
     context.fillStyle = ink("var(--soft)");
     context.fillText(words, left + 9, middle + 0.5);
     free = left + 15 + context.measureText(words).width;
@@ -331,7 +354,7 @@ function drawAxis({ context, x, top, width, now, span }) {
 /** An event in words. */
 export function told(event) {
   if (event.type === "source") return t("event.source", { source: event.source, state: t(`event.${event.state}`) });
-  return t(`event.${event.type}`, { label: labelled(event.label) });
+  return t(`event.${event.type}`, { label: labelled(event.label), p: percent(event.confidence) });
 }
 
 /** A window in words. */

@@ -14,7 +14,7 @@ const EN = {
   answer: "Answer", unsure: "Not sure", "unsure.why": "at most {p}", nothing: "Nothing sensed yet",
   sure: "{p} sure", conflict: "Conflict", rule: "Rule", latency: "Latency", seq: "Decision",
   probabilities: "Probabilities", "decided-by": "What decided", "share.none": "No modality had anything to say",
-  share: "Share", weight: "Weight", quality: "Quality", age: "Age", encode: "Time", source: "Source",
+  share: "Share", weight: "Weight", quality: "Quality", age: "Age", encode: "Encoding", source: "Source",
   camera: "Camera", "no-picture": "No picture yet", "no-preview": "The preview is switched off: [dashboard] preview",
   "camera.alt": "Camera {source}: {faces}", faces: "{n} faces", "faces.1": "one face", "faces.0": "no face",
   vision: "Vision", audio: "Audio", text: "Text",
@@ -32,7 +32,8 @@ const EN = {
   cpu: "Processor", rss: "Memory, at most", lag: "Loop lag", decisions: "Decisions", abstained: "Abstained", uncertainty: "Clock uncertainty",
   "latency.text": "Median {p50} ms, 99 of 100 below {p99} ms, over {n} decisions", "latency.none": "No decision yet", off: "off",
   "event.source": "{source}: {state}", "event.live": "delivers again", "event.failed": "failed", "event.disabled": "closed",
-  "event.new": "{label} begins", "event.update": "{label} goes on", "event.end": "{label} ends",
+  valence: "Valence", arousal: "Arousal",
+  "event.new": "{label} begins, {p} sure", "event.update": "{label} goes on, {p} sure", "event.end": "{label} ends",
 };
 
 const ZH = {
@@ -67,7 +68,9 @@ const ZH = {
   cpu: "处理器", rss: "内存峰值", lag: "事件循环延迟", decisions: "决策数", abstained: "弃权数", uncertainty: "时钟不确定度",
   "latency.text": "{n} 次决策：中位数 {p50} 毫秒，99% 低于 {p99} 毫秒", "latency.none": "还没有决策", off: "关闭",
   "event.source": "{source}：{state}", "event.live": "恢复输出", "event.failed": "故障", "event.disabled": "已关闭",
-  "event.new": "{label} 开始", "event.update": "{label} 持续", "event.end": "{label} 结束",
+  valence: "Valence", arousal: "Arousal",
+  valence: "效价", arousal: "唤醒度",
+  "event.new": "{label} 开始，把握 {p}", "event.update": "{label} 持续，把握 {p}", "event.end": "{label} 结束",
   neutral: "中性", happy: "高兴", sad: "悲伤", angry: "愤怒", fearful: "恐惧", disgusted: "厌恶", surprised: "惊讶",
 };
 
