@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.seams import Encoder, Sensor, Transcriber
     from agent.types import Modality, Source
     from sensors.session import Session
+    from sensors.session_mcap import McapSession
 
 ROOT = Path(__file__).parent
 DEMO = ROOT / "sensors" / "demo"
@@ -51,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _failures() as error:
         print(error, file=sys.stderr)
         return FAILED
+    except BaseExceptionGroup as group:  # of what was at work side by side
+        failed, others = group.split(_failures())
+        if failed is None or others is not None:
+            raise
+        print(*_leaves(failed), sep="\n", file=sys.stderr)
+        return FAILED
     return code
 
 
@@ -63,6 +70,10 @@ def _failures() -> tuple[type[Exception], ...]:
     from engines.models import ModelError
 
     return BrokerError, EncoderError, ModelError, OutputError, SensorError, WebError
+
+
+def _leaves(group: BaseExceptionGroup) -> list[BaseException]:
+    return [leaf for e in group.exceptions for leaf in (_leaves(e) if isinstance(e, BaseExceptionGroup) else [e])]
 
 
 class Parts:
@@ -95,10 +106,10 @@ class Parts:
 
         return open_fusion(config, ModelStore.configured(config.models))
 
-    def session(self, name: str) -> Session:
-        from sensors.session import Session
+    def session(self, name: str) -> Session | McapSession:
+        from sensors.session import open_session
 
-        return Session.open(DEMO if name == "demo" else Path(name))
+        return open_session(DEMO if name == "demo" else Path(name))
 
 
 PARTS = Parts()

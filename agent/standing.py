@@ -15,8 +15,10 @@ PATIENCE_NS = 6 * SECOND
 """How long a modality may be skipped before that counts as missing."""
 
 
-def standing(decision: Decision, modality: Modality) -> tuple[str, str | None]:
-    """State and reason of one modality in one decision."""
+def standing(decision: Decision, modality: Modality, ailment: str | None = None) -> tuple[str, str | None]:
+    """State and reason of one modality in one decision; ``ailment`` says what is wrong with what it rests on."""
+    if ailment and decision.missing.get(modality, Absence.SILENT) is Absence.SILENT:
+        return "degraded", ailment
     if contribution := decision.modalities.get(modality):
         return ("active", None) if contribution.quality >= DEGRADED_BELOW else ("degraded", "quality")
     reason = decision.missing[modality]
@@ -32,6 +34,8 @@ class StandingBoard:
     """
 
     tell: Callable[[Modality, Mapping[str, object]], None]
+    ailing: Callable[[Decision, Modality], str | None] = lambda decision, modality: None
+    """What is wrong with the sources of a modality, as `agent.pipeline.Pipeline.ailment`."""
     _last: dict[Modality, tuple[str, str | None]] = field(default_factory=dict)
     _heard_ns: dict[Modality, int] = field(default_factory=dict)
     """End of the last window in which it was not skipped."""
@@ -39,7 +43,7 @@ class StandingBoard:
     def update(self, decision: Decision) -> None:
         """Take in a decision."""
         for modality in Modality:
-            now = standing(decision, modality)
+            now = standing(decision, modality, self.ailing(decision, modality))
             if decision.missing.get(modality) is not Absence.SKIPPED:
                 self._heard_ns[modality] = decision.end_ns
             elif decision.end_ns - self._heard_ns.get(modality, -PATIENCE_NS) < PATIENCE_NS:

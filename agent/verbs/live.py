@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agent.assembly import Agent
-from agent.clock import MS, RealClock, WallClock
+from agent.clock import MS, Clock, RealClock, WallClock
 from agent.config import Config, ReplaySensor, SensorTable
 from agent.mqtt import Address
 from agent.process import DONE, WRONG, until_signal
@@ -73,9 +74,19 @@ async def _live(
         agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
         if config.dashboard.wanted(demo=demo):
             _serve_dashboard(config, agent, encoders, listening)
+        _watch(config, agent, clock)
         _say_where(config)
         await agent.run()
     _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
+
+
+def _watch(config: Config, agent: Agent, clock: Clock) -> None:
+    """Tell how the agent is, where the config or systemd wants to hear of it."""
+    if not config.metrics.listen and "NOTIFY_SOCKET" not in os.environ:
+        return
+    from agent.monitor import Monitor
+
+    agent.attach(Monitor(config, pipeline=agent.pipeline, dropped=agent.dropped, clock=clock, environment=os.environ))
 
 
 def _serve_dashboard(config: Config, agent: Agent, encoders: Mapping[Modality, Encoder], listening: Listening) -> None:
