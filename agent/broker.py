@@ -1,10 +1,14 @@
-"""The embedded MQTT broker: amqtt on loopback, so that the agent runs with nothing else installed. Speaks 3.1.1."""
+"""The embedded MQTT broker: amqtt, so that the agent runs with nothing else installed. Speaks 3.1.1.
+
+It listens on loopback, unless the config names another host; then everybody who connects needs the password.
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
 import socket
+from hmac import compare_digest
 from types import TracebackType
 
 from amqtt.broker import Broker
@@ -12,19 +16,32 @@ from amqtt.contexts import BrokerConfig, ListenerConfig
 from amqtt.errors import BrokerError as AmqttBrokerError
 from amqtt.session import Session
 
-HOST = "127.0.0.1"
+from agent.config import Mqtt
+from agent.mqtt.address import LOOPBACK, Address
 
 
 class BrokerError(Exception):
     """The embedded broker cannot start. The message says why and what to do."""
 
 
-class _OwnSubscriptions(Broker):  # type: ignore[misc]  # amqtt has no types
-    """amqtt 0.12 greets whoever connects with the retained messages of everybody's subscriptions."""
+class _Guarded(Broker):  # type: ignore[misc]  # amqtt has no types
+    """amqtt, which lets in who knows the user and the password, or everybody where there are none."""
+
+    def __init__(self, config: BrokerConfig, credentials: tuple[str, str] | None) -> None:
+        super().__init__(config)
+        self._credentials = credentials
+
+    async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
+        if self._credentials is None:
+            return True
+        given = (session.username or "", session.password or "")
+        # In a time that does not tell how much was right, the name included.
+        return compare_digest("\0".join(given).encode(), "\0".join(self._credentials).encode())
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Session
     ) -> None:
+        """Not as amqtt 0.12, which greets whoever connects with the retained messages of everybody's subscriptions."""
         subscribers = self.subscriptions.get(subscription[0], [])
         if any(other.client_id == session.client_id for other, _ in subscribers):
             await super()._publish_retained_messages_for_subscription(subscription, session)
@@ -33,21 +50,34 @@ class _OwnSubscriptions(Broker):  # type: ignore[misc]  # amqtt has no types
 class EmbeddedBroker:
     """``async with`` starts it and, at the end, stops it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, host: str = LOOPBACK, credentials: tuple[str, str] | None = None) -> None:
+        """``host`` is the address to listen on; who connects needs the ``credentials``, user and password."""
         self.port = port
+        self._host = host
+        self._credentials = credentials
         self._broker: Broker | None = None
 
+    @classmethod
+    def of(cls, settings: Mqtt) -> EmbeddedBroker:
+        """As the config wants it."""
+        address = Address.of(settings.broker)
+        password = settings.password.get_secret_value() if settings.password else None
+        credentials = (settings.user, password) if settings.user and password else None
+        return cls(address.port, host=address.listen, credentials=credentials)
+
     async def __aenter__(self) -> EmbeddedBroker:
-        check_free(self.port)
+        check_free(self.port, self._host)
         for name in ("amqtt", "transitions"):  # they tell of every packet; only what goes wrong concerns a user
             logging.getLogger(name).setLevel(logging.ERROR)
-        listener = ListenerConfig(bind=f"{HOST}:{self.port}")
+        listener = ListenerConfig(bind=f"{bracketed(self._host)}:{self.port}")
         plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-        self._broker = _OwnSubscriptions(BrokerConfig(listeners={"default": listener}, plugins=plugins))
+        config = BrokerConfig(listeners={"default": listener}, plugins=plugins)
+        self._broker = _Guarded(config, self._credentials)
         try:
             await self._broker.start()
         except AmqttBrokerError as error:
-            raise BrokerError(f"the embedded broker cannot start on {HOST}:{self.port}: {error}") from error
+            where = f"{bracketed(self._host)}:{self.port}"
+            raise BrokerError(f"the embedded broker cannot start on {where}: {error}") from error
         return self
 
     async def __aexit__(
@@ -57,17 +87,23 @@ class EmbeddedBroker:
             await self._broker.shutdown()
 
 
-def check_free(port: int) -> None:
+def bracketed(host: str) -> str:
+    """The host as it stands before a colon and a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+def check_free(port: int, host: str = LOOPBACK) -> None:
     """Raise `BrokerError` when something listens on the port: amqtt's own message would not say so."""
-    with socket.socket() as probe:
+    where = f"{bracketed(host)}:{port}"
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise BrokerError(f"the embedded broker cannot listen on {HOST}:{port}: {error.strerror}") from error
+                raise BrokerError(f"the embedded broker cannot listen on {where}: {error.strerror or error}") from error
             raise BrokerError(
-                f"the embedded broker was to listen on {HOST}:{port}, but something else does already: probably another"
+                f"the embedded broker was to listen on {where}, but something else does already: probably another"
                 f" broker such as mosquitto, or another Attune. Use that one with [mqtt] broker = "
-                f'"mqtt://{HOST}:{port}", take another port with "embedded:{port + 1}", or stop it'
+                f'"mqtt://{where}", take another port with "embedded:{port + 1}", or stop it'
             ) from None

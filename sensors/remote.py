@@ -14,6 +14,7 @@ from agent.clock import MS, SECOND
 from agent.config.sensors import RemoteSensor as Settings
 from agent.mqtt import V311, connection, either, heed_cancellation
 from agent.payload import encode
+from agent.rate import RateLimit
 from agent.remote import ClockId, Listening, Probe
 from agent.seams import SensorError
 from agent.types import Modality, Payload, Sample, Source, Text, Watermark
@@ -22,7 +23,6 @@ from sensors.remote_line import RemoteLine
 from sensors.remote_packet import BadPacket, Form, Packet, Question, parse, parse_answer
 from sensors.remote_payload import decode_jpeg, decode_pcm, decode_text
 from sensors.remote_queue import Arrived, PacketQueue
-from sensors.remote_rate import RateLimit
 from sensors.text import MAX_DELAY_NS
 
 QUEUE = {Modality.VISION: 4, Modality.AUDIO: 100, Modality.TEXT: 64}

@@ -19,6 +19,7 @@ from agent.delivery import Delivery, NeverDrop, Queue, Throttle
 from agent.mailbox import Mailbox
 from agent.metrics import Metrics
 from agent.mqtt import V311, connection, either, heed_cancellation
+from agent.rate import RateLimit
 from agent.remote import ClockId
 from agent.seams import Sensor
 from agent.supervisor import Backoff, supervise
@@ -27,7 +28,6 @@ from agent.window import SourceState
 from agent.worker import Worker
 from sensors.remote_packet import Answer, BadPacket, Form, Packet, parse_question
 from sensors.remote_payload import encode_payload
-from sensors.remote_rate import RateLimit
 
 log = logging.getLogger(__name__)
 

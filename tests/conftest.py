@@ -11,6 +11,13 @@ from tests.mosquitto import free_port, mosquitto
 from tests.pulse import Pulse
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own: no event waits there that another one put down."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
 @pytest.fixture(scope="module")
 def pulse() -> Iterator[Pulse]:
     """A sound server of the module's own, to which this process is pointed."""

@@ -146,7 +146,9 @@ def test_an_override_that_goes_wrong_does_not_show_its_value(tmp_path: Path) -> 
 
 
 def test_a_password_file_that_is_not_text(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(b"\xff\xfe")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\xff\xfe")
+    secret.chmod(0o600)
     (found,) = faults(written(tmp_path, f"[mqtt]\npassword = '{tmp_path}/secret'"))
     assert found.endswith("that file is not UTF-8 text")
 
@@ -172,9 +174,46 @@ def test_a_password_never_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_password_may_lie_in_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hunter2\n")
+    secret.chmod(0o600)
     config = load(written(tmp_path, f"[mqtt]\npassword = '{secret}'"))
     assert config.mqtt.password
     assert config.mqtt.password.get_secret_value() == "hunter2"
+
+
+@pytest.mark.parametrize(("mode", "whom"), [(0o640, "its group"), (0o604, "everybody"), (0o620, "its group")])
+def test_a_password_file_is_for_its_owner_alone(mode: int, whom: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    secret.chmod(mode)
+    (found,) = faults(written(tmp_path, f"[mqtt]\npassword = '{secret}'"))
+    assert found == (
+        f"mqtt.password: {secret} is a secret that {whom} may read or change; allow its owner alone: chmod 600 {secret}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("broker = 'embedded://0.0.0.0'", "mqtt.password: 'embedded://0.0.0.0' listens on a network: give user and"),
+        ("broker = 'embedded://box.local'\nuser = 'u'", "mqtt.password: 'embedded://box.local' listens on a network"),
+        ("broker = 'embedded://'", "mqtt.broker: must be "),
+        ("queue = 2000", "mqtt.queue: input should be less than or equal to 1024; found 2000"),
+        ("keepalive = '20 h'", 'mqtt.keepalive: must be from "1 s" to "18 h"; found 72000 s'),
+        (
+            "cert_file = '/c'",
+            "mqtt.key_file: a client certificate is two files: give cert_file and key_file, or neither",
+        ),
+        ("key_file = '/no/such/file'", "mqtt.key_file: must be the file of a private key (PEM); /no/such/file: [Errno"),
+    ],
+)
+def test_a_broker_that_would_not_be_safe_or_cannot_be(lines: str, fault: str, tmp_path: Path) -> None:
+    (found,) = faults(written(tmp_path, f"[mqtt]\n{lines}"))
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize("broker", ["embedded://127.0.0.1:1884", "embedded://localhost", "embedded://[::1]"])
+def test_on_loopback_the_embedded_broker_needs_no_password(broker: str, tmp_path: Path) -> None:
+    assert load(written(tmp_path, f"[mqtt]\nbroker = '{broker}'")).mqtt.broker == broker
 
 
 def test_overrides_win_and_take_toml_values_or_bare_words(tmp_path: Path) -> None:

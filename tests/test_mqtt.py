@@ -1,88 +1,21 @@
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiomqtt
 import pytest
 
 from agent.broker import BrokerError, EmbeddedBroker
-from agent.clock import SECOND, RealClock, WallClock
-from agent.config import Mqtt
-from agent.metrics import Metrics
-from agent.mqtt import Address, Publisher
-from agent.types import Absence, Contribution, Decision, Latency, Modality
+from agent.mqtt import Address
+from agent.types import Modality
 from tests.mosquitto import free_port, mosquitto
-
-
-def decision(seq: int, label: str | None = "happy") -> Decision:
-    vision = Contribution("happy", 0.9, 0.8, 0.9, 20_100_000, 1.0, "camera", "onnxruntime", 2_100_000, {})
-    return Decision(
-        session="s",
-        seq=seq,
-        start_ns=0,
-        end_ns=SECOND,
-        label=label,
-        confidence=0.83,
-        conflict=0.07,
-        rule="bayes",
-        probabilities={"neutral": 0.17, "happy": 0.83},
-        dimensions={"valence": 0.7, "arousal": 0.4},
-        modalities={Modality.VISION: vision},
-        missing={Modality.AUDIO: Absence.LATE, Modality.TEXT: Absence.SILENT},
-        latency=Latency(3_000_000, 9_800_000, 100_000, 13_400_000),
-    )
-
-
-def publisher(broker: str, texts: asyncio.Queue[bytes] | None = None, **settings: object) -> Publisher:
-    wall = WallClock()
-    wall.calibrate(0, 1_795_255_200 * SECOND)
-    return Publisher(
-        Mqtt.model_validate({"broker": broker, **settings}),
-        node="kiosk-1",
-        wall=wall,
-        clock=RealClock(),
-        metrics=Metrics(),
-        on_text=None if texts is None else lambda payload, arrival_ns: texts.put_nowait(payload),
-    )
-
-
-@contextlib.asynccontextmanager
-async def running(p: Publisher) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(p.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-
+from tests.publishing import collect, decision, running, talker, version_of
 
 RETAINED = ("availability", "state", "modality/+")
 
 
-async def collect(
-    port: int, count: int, *topics: str, protocol: aiomqtt.ProtocolVersion, distinct: bool = True
-) -> list[aiomqtt.Message]:
-    """The first messages that a subscriber sees; if `distinct`, the newest of each topic, once there are `count`."""
-    found: dict[object, aiomqtt.Message] = {}
-    async with asyncio.timeout(20), aiomqtt.Client("127.0.0.1", port, protocol=protocol) as client:
-        await client.subscribe([(f"attune/kiosk-1/{topic}", 1) for topic in topics])
-        async for message in client.messages:
-            found[str(message.topic) if distinct else len(found)] = message
-            if len(found) == count:
-                break
-    return list(found.values())
-
-
-def version_of(broker: str) -> aiomqtt.ProtocolVersion:
-    return aiomqtt.ProtocolVersion.V311 if broker.startswith("embedded") else aiomqtt.ProtocolVersion.V5
-
-
 async def test_the_contract_of_topics_payloads_and_retention(broker: str) -> None:
-    p = publisher(broker)
+    p = talker(broker)
     port = p.address.port
     async with running(p):
         live = asyncio.create_task(collect(port, 1, "decision", protocol=version_of(broker)))
@@ -114,7 +47,7 @@ async def test_the_contract_of_topics_payloads_and_retention(broker: str) -> Non
 async def test_mqtt_5_state_expires_and_says_what_it_is(tmp_path: Path) -> None:
     port = free_port()
     async with mosquitto(port, tmp_path):
-        p = publisher(f"mqtt://127.0.0.1:{port}", stale_after="90 s")
+        p = talker(f"mqtt://127.0.0.1:{port}", stale_after="90 s")
         async with running(p):
             p.decision(decision(0, label=None))
             (state,) = await collect(port, 1, "state", protocol=aiomqtt.ProtocolVersion.V5)
@@ -127,7 +60,7 @@ async def test_mqtt_5_state_expires_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 async def test_a_stop_leaves_offline_behind(broker: str) -> None:
-    p = publisher(broker)
+    p = talker(broker)
     async with running(p):
         await collect(p.address.port, 1, "availability", protocol=version_of(broker))
     (message,) = await collect(p.address.port, 1, "availability", protocol=version_of(broker))
@@ -136,7 +69,7 @@ async def test_a_stop_leaves_offline_behind(broker: str) -> None:
 
 async def test_a_stop_at_any_moment_is_heeded(broker: str) -> None:
     for turns in range(0, 400, 7):
-        p = publisher(broker)
+        p = talker(broker)
         task = asyncio.create_task(p.run())
         for turn in range(turns):
             p.decision(decision(turn))
@@ -148,7 +81,7 @@ async def test_a_stop_at_any_moment_is_heeded(broker: str) -> None:
 
 async def test_after_the_broker_lost_its_memory_everything_retained_is_there_again(tmp_path: Path) -> None:
     port = free_port()
-    p = publisher(f"mqtt://127.0.0.1:{port}")
+    p = talker(f"mqtt://127.0.0.1:{port}")
     async with running(p):
         async with mosquitto(port, tmp_path):
             p.decision(decision(7))
@@ -163,10 +96,10 @@ async def test_after_the_broker_lost_its_memory_everything_retained_is_there_aga
 
 async def test_while_the_broker_is_away_decisions_wait_within_the_bound(tmp_path: Path) -> None:
     port = free_port()
-    p = publisher(f"mqtt://127.0.0.1:{port}", queue=3)
+    p = talker(f"mqtt://127.0.0.1:{port}", queue=3)
     for seq in range(5):
         p.decision(decision(seq))
-    assert p._metrics.counts["publish.dropped"] == 2
+    assert p.counted.counts["publish.dropped"] == 2
     async with mosquitto(port, tmp_path):
         live = asyncio.create_task(collect(port, 3, "decision", protocol=aiomqtt.ProtocolVersion.V5, distinct=False))
         await collect_subscribed(port)
@@ -185,37 +118,35 @@ async def collect_subscribed(port: int) -> None:
 
 
 async def test_texts_come_in(broker: str) -> None:
-    texts: asyncio.Queue[bytes] = asyncio.Queue()
-    p = publisher(broker, texts)
+    p = talker(broker)
     async with running(p):
         await collect(p.address.port, 1, "availability", protocol=version_of(broker))
         async with aiomqtt.Client("127.0.0.1", p.address.port) as client:
             await client.publish("attune/kiosk-1/text/in", "hello there", qos=1)
         async with asyncio.timeout(10):
-            assert await texts.get() == b"hello there"
+            assert await p.texts.get() == b"hello there"
 
 
 async def test_a_retained_text_is_not_news(tmp_path: Path) -> None:
     port = free_port()
-    texts: asyncio.Queue[bytes] = asyncio.Queue()
     async with mosquitto(port, tmp_path):
         async with aiomqtt.Client("127.0.0.1", port) as client:
             await client.publish("attune/kiosk-1/text/in", "old news", qos=1, retain=True)
-        p = publisher(f"mqtt://127.0.0.1:{port}", texts)
+        p = talker(f"mqtt://127.0.0.1:{port}")
         async with running(p):
             await collect(port, 1, "availability", protocol=aiomqtt.ProtocolVersion.V5)
             async with aiomqtt.Client("127.0.0.1", port) as client:
                 await client.publish("attune/kiosk-1/text/in", "news", qos=1)
             async with asyncio.timeout(10):
-                assert await texts.get() == b"news"
-    assert p._metrics.counts["text.retained"] == 1
+                assert await p.texts.get() == b"news"
+    assert p.counted.counts["text.retained"] == 1
 
 
 async def test_a_broker_of_3_1_1_alone_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     caplog.set_level("INFO", "agent.mqtt")
     async with EmbeddedBroker(port):
-        p = publisher(f"mqtt://127.0.0.1:{port}")
+        p = talker(f"mqtt://127.0.0.1:{port}", keepalive="2 s")
         async with running(p):
             await collect(port, 1, "availability", protocol=aiomqtt.ProtocolVersion.V311)
     assert "connected, MQTT 3.1.1" in caplog.text
@@ -237,6 +168,9 @@ async def test_a_taken_port_says_by_whom_it_may_be_and_what_to_do(tmp_path: Path
         ("mqtt://broker.local", Address("broker.local", 1883, tls=False, embedded=False)),
         ("mqtts://broker.local", Address("broker.local", 8883, tls=True, embedded=False)),
         ("mqtt://[::1]:1884", Address("::1", 1884, tls=False, embedded=False)),
+        ("embedded://0.0.0.0", Address("127.0.0.1", 1883, tls=False, embedded=True, listen="0.0.0.0")),
+        ("embedded://[::]:1999", Address("::1", 1999, tls=False, embedded=True, listen="::")),
+        ("embedded://10.0.0.7:1999", Address("10.0.0.7", 1999, tls=False, embedded=True, listen="10.0.0.7")),
     ],
 )
 def test_addresses(broker: str, address: Address) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND
 from agent.offset import OffsetFilter
+from agent.rate import RateLimit
 from agent.remote import ClockId
 from agent.types import Audio, Frame, Modality, Sample, Text
 from sensors.remote_line import RemoteLine
@@ -31,7 +32,6 @@ from sensors.remote_payload import (
     encode_payload,
     jpeg_size,
 )
-from sensors.remote_rate import RateLimit
 
 PI = ClockId("pi", "4f1c")
 levels = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z"), exclude_characters="/+#"), min_size=1, max_size=20)

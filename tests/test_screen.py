@@ -9,7 +9,7 @@ from rich.console import Console
 from agent.clock import SECOND, WallClock
 from agent.screen import Screen, line
 from agent.types import Modality
-from tests.test_mqtt import decision
+from tests.publishing import decision
 
 
 def wall() -> WallClock:

@@ -92,12 +92,13 @@ def _broker(text: str) -> str:
     """The host must be one that can be looked up, and the port one that can be listened on."""
     wrong = ValueError(
         'must be "embedded", "embedded:PORT", "mqtt://HOST[:PORT]" or "mqtts://HOST[:PORT]", the port from 1 to 65535'
-        f" (user and password have keys of their own); found {masked(text)!r}"
+        f' ("embedded://HOST[:PORT]" listens on a network; user and password have keys of their own);'
+        f" found {masked(text)!r}"
     )
-    if not re.fullmatch(r"embedded(:\d+)?|mqtts?://[^/?#@\s]+", text):
+    if not re.fullmatch(r"embedded(:\d+)?|(embedded|mqtts?)://[^/?#@\s]+", text):
         raise wrong
     try:
-        url = urlsplit(text.replace("embedded", "mqtt://127.0.0.1") if text.startswith("embedded") else text)
+        url = urlsplit(text if "://" in text else text.replace("embedded", "embedded://127.0.0.1"))
         host, port = url.hostname or "", url.port
         host.encode("idna")  # as a look-up does: no empty part, none too long
     except ValueError:
@@ -149,6 +150,24 @@ def _authority(path: Path) -> Path:
     return path
 
 
+def not_for_others(path: Path) -> None:
+    """Raise `ValueError` where somebody else than its owner may read or write the file."""
+    if mode := path.stat().st_mode & 0o077:
+        whom = "its group" if mode & 0o070 else "everybody"
+        raise ValueError(f"{path} is a secret that {whom} may read or change; allow its owner alone: chmod 600 {path}")
+
+
+def _key(path: Path) -> Path:
+    """The file of a private key."""
+    try:
+        path = path.expanduser()
+        with path.open("rb"):
+            not_for_others(path)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"must be the file of a private key (PEM); {path}: {error}") from None
+    return path
+
+
 def _secret(text: object) -> str:
     """``${NAME}`` from the environment, or the content of a file; never the secret itself."""
     not_here = "a secret is not written here: give ${NAME} (from the environment) or a file's absolute path"
@@ -161,6 +180,7 @@ def _secret(text: object) -> str:
         path = Path(written).expanduser()
         if not path.is_absolute() or not path.is_file():
             raise ValueError(not_here)
+        not_for_others(path)
         return path.read_text(encoding="utf-8").rstrip("\n")
     except OSError as error:  # its own text would show the path, which may be the secret
         raise ValueError(f"{not_here}; that file cannot be read: {error.strerror}") from None
@@ -180,4 +200,5 @@ Level = Annotated[str, AfterValidator(_topic_level)]
 Broker = Annotated[str, AfterValidator(_broker)]
 Authority = Annotated[Path, AfterValidator(_authority)]
 Listen = Annotated[Endpoint | None, BeforeValidator(parse_listen)]
+PrivateKey = Annotated[Path, AfterValidator(_key)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]

@@ -5,15 +5,72 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiomqtt
+from paho.mqtt.client import Client as Paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.clock import SECOND
 from agent.config import Mqtt
 from agent.mqtt.address import Address
+from agent.mqtt.message import Message, properties_of
 
 V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
+
+ANSWER_S = 5.0
+"""How long the broker may take to answer; with a short keepalive half of that."""
+INCOMING = 1024
+"""Messages that wait to be looked at, at most; more are left out and counted."""
+
+
+class RefusedError(Exception):
+    """The broker took a message and says that it will not pass it on. Only MQTT 5 tells."""
+
+
+class Connection(aiomqtt.Client):
+    """A client that sends one message at a time and says which were refused."""
+
+    def __init__(self, *args: Any, protocol: aiomqtt.ProtocolVersion, **kwargs: Any) -> None:
+        super().__init__(*args, protocol=protocol, **kwargs)
+        self._v5 = protocol is V5
+        self._turn = asyncio.Lock()
+        self._refused: str | None = None
+
+    async def deliver(self, message: Message, now_ns: int) -> None:
+        """Publish; of QoS 1 until the broker has it. Raises `RefusedError`, and `aiomqtt.MqttError` when that fails."""
+        properties = properties_of(message, now_ns) if self._v5 else None
+        async with self._turn:
+            self._refused = None
+            await self.publish(message.topic, message.payload, message.qos, message.retain, properties)
+            if self._refused:
+                raise RefusedError(self._refused)
+
+    def _on_publish(
+        self, client: Paho, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        """As aiomqtt, which does not look at the reason."""
+        if reason_code.is_failure:
+            self._refused = str(reason_code)
+        super()._on_publish(client, userdata, mid, reason_code, properties)
+
+
+class Incoming(asyncio.Queue[aiomqtt.Message]):
+    """What came and was not looked at yet."""
+
+    def __init__(self, on_drop: Callable[[], None]) -> None:
+        super().__init__(maxsize=INCOMING)
+        self._on_drop = on_drop
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        """Keep it, or leave it out when too many wait."""
+        if self.full():
+            self._on_drop()
+        else:
+            super().put_nowait(item)
 
 
 def connection(
@@ -22,10 +79,24 @@ def connection(
     protocol: aiomqtt.ProtocolVersion,
     identifier: str | None = None,
     will: aiomqtt.Will | None = None,
-) -> aiomqtt.Client:
-    """A client of the broker of the config, with its user, password and TLS; ``async with`` connects it."""
+    lasting: bool = False,
+    on_drop: Callable[[], None] = lambda: None,
+) -> Connection:
+    """A client of the broker of the config, with its user, password and TLS; ``async with`` connects it.
+
+    With ``lasting`` the broker keeps subscriptions and what comes on them for ``session_expires`` after the connection
+    has ended. ``on_drop`` is told of each message that came while too many waited.
+    """
     address = Address.of(settings.broker)
-    return aiomqtt.Client(
+    keepalive_s = settings.keepalive // SECOND
+    session: dict[str, Any] = {}
+    if lasting and protocol is V5:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = settings.session_expires // SECOND
+        session = {"clean_start": False, "properties": properties}
+    elif lasting:
+        session = {"clean_session": False}
+    return Connection(
         address.host,
         address.port,
         username=settings.user,
@@ -33,12 +104,22 @@ def connection(
         identifier=identifier,
         protocol=protocol,
         will=will,
-        keepalive=20,
-        timeout=5,
-        tls_context=ssl.create_default_context(cafile=settings.ca_file) if address.tls else None,
+        keepalive=keepalive_s,
+        timeout=min(ANSWER_S, keepalive_s / 2),
+        tls_context=_tls(settings) if address.tls else None,
+        queue_type=lambda maxsize: Incoming(on_drop),
         # Else a small message waits until the one before it is acknowledged: 40 ms, as acknowledgements are delayed.
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        **session,
     )
+
+
+def _tls(settings: Mqtt) -> ssl.SSLContext:
+    """The broker's certificate and name are always verified."""
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context
 
 
 async def either(*jobs: Coroutine[Any, Any, None]) -> None:
@@ -47,7 +128,7 @@ async def either(*jobs: Coroutine[Any, Any, None]) -> None:
     No TaskGroup: in Python 3.11 and 3.12 one whose task fails in the turn of its own cancellation swallows the
     cancellation, and this runs in a loop that catches the error and goes on.
     """
-    tasks = [asyncio.create_task(job, name="mqtt") for job in jobs]
+    tasks = [asyncio.create_task(job, name=f"mqtt {getattr(job, '__qualname__', '')}") for job in jobs]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,4 +1,4 @@
-"""How much of what comes from afar is looked at."""
+"""How much of what comes in from outside is looked at. Pure."""
 
 from __future__ import annotations
 

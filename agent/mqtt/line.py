@@ -1,0 +1,190 @@
+"""Stays connected to the broker, and sends there what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+import aiomqtt
+
+from agent.clock import SECOND, Clock
+from agent.config import Mqtt
+from agent.metrics import Metrics
+from agent.mqtt.address import Address
+from agent.mqtt.connection import V5, V311, Connection, RefusedError, connection, either, heed_cancellation
+from agent.mqtt.inlet import Inlet
+from agent.mqtt.message import Message
+from agent.mqtt.outbox import Outbox
+from agent.mqtt.outgoing import Outgoing
+from agent.supervisor import Backoff
+
+log = logging.getLogger(__name__)
+
+HEALTHY_NS = 10 * SECOND
+"""A connection that lasted longer was a good one: the next pause is the first again."""
+GOODBYE_S = 1.0
+"""How long a stop may wait for the broker to take ``offline``."""
+
+WRONG_PROTOCOL = (129, 130, 132)
+"""Malformed packet, protocol error, unsupported version (MQTT 5, table 2-6): what brokers say that know another one."""
+TOLD = 64
+"""Topics that are remembered as told: who asks for answers chooses where they go."""
+
+
+class Line:
+    """`run` connects and stays. After each connection it sends everything again that the broker may have forgotten.
+
+    The broker keeps our session meanwhile, so that texts and commands of QoS 1 come after all. A broker that does not
+    answer any more is noticed when it does not acknowledge: at the next message, and without any within one and a half
+    keepalives, since availability is said again each keepalive.
+    """
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        *,
+        node: str,
+        outgoing: Outgoing,
+        outbox: Outbox,
+        inlet: Inlet,
+        clock: Clock,
+        metrics: Metrics,
+        on_acknowledged: Callable[[int, int], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._address = Address.of(settings.broker)
+        self._identifier = f"attune-{node}"
+        self._root = f"{settings.base}/{node}"
+        self._online = Message(f"{self._root}/availability", b"online", 1, retain=True, content_type="text/plain")
+        self._offline = Message(f"{self._root}/availability", b"offline", 1, retain=True, content_type="text/plain")
+        self._outgoing = outgoing
+        self._outbox = outbox
+        self._inlet = inlet
+        self._clock = clock
+        self._metrics = metrics
+        self._on_acknowledged = on_acknowledged
+        self._acknowledged_ns = 0  # end of the newest window whose state the broker has
+        self._told: set[str] = set()  # topics of which the log says that the broker refuses them
+        self._protocol = V311 if self._address.embedded else V5
+        self._connected_ns: int | None = None
+        self._mute = 0  # connections in a row that the broker did not answer
+
+    async def run(self) -> None:
+        """Connect, and again whenever that ends, until cancelled; then say ``offline`` and leave."""
+        backoff = Backoff(first_ns=SECOND // 2)
+        said = ""
+        while True:
+            self._connected_ns = None
+            try:
+                await self._connect()
+            except aiomqtt.MqttError as error:
+                problem, code = str(error), getattr(error, "rc", None)
+            heed_cancellation()
+            lasted_ns = self._lasted_ns()
+            if lasted_ns is None:
+                self._metrics.count("mqtt.connections_failed")
+                self._choose_protocol(problem, code)
+            else:
+                self._metrics.count("mqtt.connections_lost")
+                if lasted_ns > HEALTHY_NS:
+                    backoff.reset()
+                    said = ""
+                else:
+                    problem += f"; if this goes on, another client may be called {self._identifier}: set [agent] node"
+            if problem != said:
+                said = problem
+                log.warning("broker %s:%d: %s; trying again", self._address.host, self._address.port, problem)
+            await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
+
+    async def _connect(self) -> None:
+        offline = self._offline
+        async with connection(
+            self._settings,
+            protocol=self._protocol,
+            identifier=self._identifier,
+            will=aiomqtt.Will(offline.topic, offline.payload, offline.qos, offline.retain),
+            lasting=not self._address.embedded,  # that one ends with us, and remembers nothing
+            on_drop=lambda: self._metrics.count("mqtt.incoming_dropped"),
+        ) as client:
+            self._connected_ns = self._clock.now_ns()
+            self._mute = 0
+            await self._serve(client)
+
+    def _lasted_ns(self) -> int | None:
+        """How long the connection has lasted; None when there was none."""
+        return None if self._connected_ns is None else self._clock.now_ns() - self._connected_ns
+
+    def _choose_protocol(self, problem: str, code: object) -> None:
+        """After a failed connection: an old broker refuses version 5, or says nothing, twice; else it is not that."""
+        self._mute = self._mute + 1 if "timed out" in problem else 0
+        if not self._address.embedded and (self._mute >= 2 or code in WRONG_PROTOCOL):
+            self._mute = 0
+            self._protocol = V311 if self._protocol is V5 else V5
+
+    async def _serve(self, client: Connection) -> None:
+        version = "5" if self._protocol is V5 else "3.1.1"
+        log.info("broker %s:%d: connected, MQTT %s", self._address.host, self._address.port, version)
+        self._metrics.count("mqtt.connections")
+        self._outgoing.again()
+        try:
+            if topics := self._inlet.topics:
+                await client.subscribe(topics)
+            await self._deliver(client, self._online)
+            heed_cancellation()
+            await either(
+                self._send(client), self._send_events(client), self._stay_online(client), self._inlet.receive(client)
+            )
+        except asyncio.CancelledError:
+            with suppress(aiomqtt.MqttError, TimeoutError):  # the will says the same
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._deliver(client, self._offline)
+            raise
+
+    async def _send(self, client: Connection) -> None:
+        while True:
+            message = await self._outgoing.next()
+            try:
+                await self._deliver(client, message)
+            except aiomqtt.MqttError:
+                self._metrics.count("publish.dropped", not message.retain)  # a retained one is sent again
+                raise
+            self._metrics.count("publish.sent")
+            if message.retain and message.end_ns > self._acknowledged_ns:
+                self._acknowledged_ns = message.end_ns
+                if self._on_acknowledged:
+                    self._on_acknowledged(message.end_ns, self._clock.now_ns())
+
+    async def _send_events(self, client: Connection) -> None:
+        """One after the other, so that none overtakes another; one that the broker refuses holds up those after it."""
+        refusals = Backoff()
+        while True:
+            for row in await self._outbox.oldest():
+                event = Message(f"{self._root}/event", row.body, qos=1)
+                while not await self._deliver(client, event):
+                    await self._clock.sleep_until(self._clock.now_ns() + refusals.next_ns())
+                refusals.reset()
+                self._outbox.acknowledge(row.seq)
+                self._metrics.count("outbox.sent")
+
+    async def _stay_online(self, client: Connection) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now_ns() + self._settings.keepalive)
+            await self._deliver(client, self._online)
+
+    async def _deliver(self, client: Connection, message: Message) -> bool:
+        """Whether the broker took the message; what it refuses is counted, and said once a topic."""
+        try:
+            await client.deliver(message, self._clock.now_ns())
+        except RefusedError as refused:
+            self._metrics.count("publish.refused")
+            known = message.topic in self._told or len(self._told) >= TOLD
+            if not known and message.payload:  # an empty one only tidies up
+                self._told.add(message.topic)
+                log.warning(
+                    "broker %s:%d: refuses %s: %s; allow it in the broker's access list",
+                    *(self._address.host, self._address.port, message.topic, refused),
+                )
+            return False
+        return True
