@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from agent import cli
 from agent.config import Config, ConfigError, SensorTable, load
-from agent.process import DONE, FAILED, WRONG, leave, log_to
+from agent.process import DONE, FAILED, WRONG, leave, log_to, set_level
 
 if TYPE_CHECKING:
     from agent.fusion import LearnedHead
@@ -38,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     parser = cli.parser(VERBS, default="run", description=__doc__, config=ROOT / "config.toml")
     args = parser.parse_args(argv)
-    log_to(out if out.is_terminal else None, args.log_level)
+    log_to(out if out.is_terminal else None, args.log_level or "INFO")
     try:
         config = load(args.config, [*args.set, *args.set_after])
+        set_level(args.log_level or config.agent.log_level)
         code: int = args.verb(config, args)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -78,6 +79,9 @@ def _leaves(group: BaseExceptionGroup) -> list[BaseException]:
 
 class Parts:
     """The sensors and engines of this repository, as `agent.verbs.Parts`."""
+
+    def failures(self) -> tuple[type[Exception], ...]:
+        return _failures()
 
     def sensors(self, tables: Mapping[str, SensorTable], listening: Listening, *, said_in: Path) -> Sequence[Sensor]:
         from agent.check import collisions
@@ -120,6 +124,13 @@ def run(config: Config, args: argparse.Namespace) -> int:
     from agent.verbs import live
 
     return live.run(config, args, parts=PARTS, out=out)
+
+
+def record(config: Config, args: argparse.Namespace) -> int:
+    """Run the agent and write down what it senses and decides."""
+    from agent.verbs import live
+
+    return live.record(config, args, parts=PARTS, out=out)
 
 
 def demo(config: Config, args: argparse.Namespace) -> int:
@@ -182,7 +193,7 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     return verbs.evaluate(config, args, out)
 
 
-VERBS = {verb.__name__: verb for verb in (run, demo, send, check, devices, models, replay)} | {"eval": evaluate}
+VERBS = {verb.__name__: verb for verb in (run, record, demo, send, check, devices, models, replay)} | {"eval": evaluate}
 """What the command line may ask for; the options of each stand in `agent.cli`."""
 
 

@@ -188,6 +188,7 @@ class Agent:
             async with asyncio.TaskGroup() as work:
                 helpers = [
                     work.create_task(self._publisher.run(), name="publish"),
+                    work.create_task(self.control.run(), name="commands"),
                     work.create_task(self._follow_wall_clock(), name="wall clock"),
                     work.create_task(self._report(), name="metrics"),
                     *(work.create_task(companion.run(), name=companion.name) for companion in self._companions),

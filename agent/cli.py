@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.config import Config
+from agent.config.scalars import parse_duration
 from agent.types import Modality
 
 Verb = Callable[[Config, argparse.Namespace], int]
@@ -24,7 +25,7 @@ def parser(
     `default` is the verb where none is named, and `config` the path where none is given.
     """
     found = argparse.ArgumentParser(prog="launch.py", description=description, parents=[_everywhere("set")])
-    found.set_defaults(verb=verbs[default], config=config, set=[], set_after=[], log_level="INFO")
+    found.set_defaults(verb=verbs[default], config=config, set=[], set_after=[], log_level=None)
     common = _everywhere("set_after")
     group = found.add_subparsers(title="verbs", metavar="VERB")
     for name, verb in verbs.items():
@@ -46,7 +47,9 @@ def _everywhere(overrides: str) -> argparse.ArgumentParser:
     options.add_argument(
         "--set", action="append", dest=overrides, metavar="TABLE.KEY=VALUE", help="override the config"
     )
-    options.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    options.add_argument(
+        "--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="goes before [agent] log_level"
+    )
     return options
 
 
@@ -59,10 +62,21 @@ def _models(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; default: what the encoders need")
 
 
+def _record(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where recordings go; default: [record] out")
+    verb.add_argument(
+        "--for", type=_duration, dest="duration", metavar="DURATION", help="stop after that time, such as 10min"
+    )
+
+
 def _replay(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("sessions", nargs="+", metavar="SESSION", help='a folder or file, or "demo"')
+    verb.add_argument("sessions", nargs="*", metavar="SESSION", help='a recording, a folder or file, or "demo"')
     verb.add_argument("--speed", type=_speed, default=None, help='factor, 1 is real time; "max" is the default')
     verb.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
+    verb.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("A", "B"), help="where the decisions of two --out files differ"
+    )
+    verb.add_argument("--plot", type=Path, metavar="FILE", help="with --compare: both as a picture (SVG)")
 
 
 def _eval(verb: argparse.ArgumentParser) -> None:
@@ -104,6 +118,7 @@ _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "eval": _eval,
     "models": _models,
+    "record": _record,
     "replay": _replay,
     "send": _send,
 }
@@ -137,6 +152,14 @@ def _fps(text: str) -> float:
         if 0.01 <= (fps := float(text)) <= 1000:
             return fps
     raise argparse.ArgumentTypeError(f"must be from 0.01 to 1000; found {text!r}")
+
+
+def _duration(text: str) -> int:
+    """In ns, as it is written in the config."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _speed(text: str) -> float | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from agent.commands import Reply
+
+log = logging.getLogger(__name__)
 
 COMMANDS = ("pause", "resume", "reload", "record")
 """What may be asked; anything else is refused by name."""
@@ -56,6 +59,7 @@ class Control:
         self._senses = senses
         self._changed = changed
         self._turn = asyncio.Lock()
+        self._hung_up = asyncio.Event()
 
     @property
     def paused(self) -> bool:
@@ -66,6 +70,18 @@ class Control:
     def recording(self) -> bool:
         """Whether a recording goes on."""
         return self.recorder is not None and self.recorder.recording
+
+    def reload_soon(self) -> None:
+        """Have `run` do it: for a signal's handler, which cannot wait."""
+        self._hung_up.set()
+
+    async def run(self) -> None:
+        """Reload whenever `reload_soon` was called, until cancelled; the log says what came of it."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            reply = await self.handle("reload", b"")
+            log.log(logging.INFO if reply.ok else logging.WARNING, "reload: %s", reply.said)
 
     async def handle(self, name: str, payload: bytes) -> Reply:
         """Carry out the command, or refuse it in words; see `COMMANDS`. Who asks writes the log.

@@ -76,6 +76,12 @@ def require_lawful(config: Config, *, said_in: Path) -> None:
         )
 
 
+def for_demonstration(config: Config) -> Config:
+    """The config with a purpose, where it states none: the bundled session shows nobody who would have to be asked."""
+    privacy = config.privacy.model_copy(update={"purpose": config.privacy.purpose or "demonstration"})
+    return config.model_copy(update={"privacy": privacy})
+
+
 def remind(config: Config, root: Path, *, demo: bool = False) -> None:
     """Say what emotions are inferred for, whether pictures can be seen, and where the notice to put up is."""
     seen = config.dashboard.wanted(demo=demo) and may_leave(config, Outlet.DASHBOARD)

@@ -29,6 +29,31 @@ async def until_signal(job: Coroutine[None, None, None]) -> None:
         task.result()
 
 
+def on_hangup(reload: Callable[[], None]) -> None:
+    """Call ``reload`` at each SIGHUP from now on, unless the terminal has gone: then the running task is cancelled.
+
+    A service manager means by SIGHUP that the config is to be read again; a terminal that was closed means that nobody
+    is there any more, and a camera must not stay on behind it.
+    """
+    task, terminal = asyncio.current_task(), _on_terminal()
+
+    def hung_up() -> None:
+        if terminal and not _on_terminal() and task:
+            task.cancel()
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+
+
+def _on_terminal() -> bool:
+    """Whether standard input is a terminal, and that is still there."""
+    try:
+        return os.isatty(0) and bool(os.ttyname(0))
+    except OSError:
+        return False
+
+
 @contextmanager
 def writer(path: Path | None) -> Iterator[Callable[[bytes], object]]:
     """What takes the lines for ``--out``: a file, standard output for ``-``, or nothing."""
@@ -49,6 +74,11 @@ def log_to(terminal: Console | None, level: str) -> None:
     if terminal:
         handler, layout = RichHandler(console=terminal, show_path=False, log_time_format="%H:%M:%S"), "%(message)s"
     logging.basicConfig(level=level, format=layout, handlers=[handler])
+
+
+def set_level(level: str) -> None:
+    """Log lines of that level and above, from now on."""
+    logging.getLogger().setLevel(level)
 
 
 def leave(code: int) -> int:

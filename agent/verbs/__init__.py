@@ -38,6 +38,9 @@ class Recorded(Protocol):
 class Parts(Protocol):
     """What opens the sensors and the engines that the config asks for."""
 
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What any of these may raise where something is not there or not right; the message says what to do."""
+
     def sensors(self, tables: Mapping[str, SensorTable], listening: Listening, *, said_in: Path) -> Sequence[Sensor]:
         """The sensors of these tables, each source with a name of its own.
 

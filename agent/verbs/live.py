@@ -14,16 +14,22 @@ from rich.console import Console
 
 from agent.assembly import Agent
 from agent.clock import MS, Clock, RealClock, WallClock
-from agent.config import Config, ReplaySensor, SensorTable
+from agent.config import Config, ReplaySensor, SensorTable, load
+from agent.fusion import LearnedHead
 from agent.mqtt import Address
-from agent.process import DONE, WRONG, until_signal
+from agent.privacy import for_demonstration, remind, require_lawful
+from agent.process import DONE, WRONG, on_hangup, set_level, until_signal
+from agent.reload import Reload
 from agent.remote import Listening
 from agent.screen import Screen
 from agent.seams import Encoder
 from agent.types import Modality
 from agent.verbs import Parts
+from agent.verbs.record import attach_recorder, recording
 
 log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console) -> int:
@@ -31,12 +37,26 @@ def run(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console)
     if not config.sensors:
         print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
         return WRONG
+    require_lawful(config, said_in=args.config)
     asyncio.run(until_signal(_live(config, config.sensors, args=args, parts=parts, out=out, demo=False)))
+    return DONE
+
+
+def record(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console) -> int:
+    """Run the agent and write down what it senses and decides."""
+    config = recording(config, args)
+    if not config.sensors:
+        print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
+        return WRONG
+    require_lawful(config, said_in=args.config)
+    live = _live(config, config.sensors, args=args, parts=parts, out=out, demo=False)
+    asyncio.run(until_signal(for_a_while(live, args.duration)))
     return DONE
 
 
 def demo(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console, session: Path) -> int:
     """Play the bundled session through the whole system."""
+    config = for_demonstration(config)
     tables: dict[str, SensorTable] = {"demo": ReplaySensor(kind="replay", session=session, loop=not args.once)}
     texts = {} if args.once else {name: t for name, t in config.sensors.items() if t.kind == "text"}
     tables |= {f"your-{name}": table for name, table in texts.items()}  # the session has a source "text" of its own
@@ -75,9 +95,30 @@ async def _live(
         if config.dashboard.wanted(demo=demo):
             _serve_dashboard(config, agent, encoders, listening)
         _watch(config, agent, clock)
+        attach_recorder(agent, config, sensors=sensors, transcribes=transcriber is not None, clock=clock, wall=wall)
+        agent.control.reloading = _reloading(config, agent, args=args, parts=parts, demo=demo)
+        on_hangup(agent.control.reload_soon)
+        remind(config, ROOT, demo=demo)
         _say_where(config)
         await agent.run()
     _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
+
+
+def _reloading(config: Config, agent: Agent, *, args: argparse.Namespace, parts: Parts, demo: bool) -> Reload:
+    """What reads the config again, with what the command line says of it, and puts it into force."""
+
+    def read() -> Config:
+        found = load(args.config, [*args.set, *args.set_after])
+        if demo:
+            return for_demonstration(found)
+        require_lawful(found, said_in=args.config)
+        return found
+
+    def adopt(found: Config, learned: LearnedHead | None) -> None:
+        agent.adopt(found, learned)
+        set_level(args.log_level or found.agent.log_level)
+
+    return Reload(config, read=read, learned=parts.fusion, adopt=adopt, failures=parts.failures())
 
 
 def _watch(config: Config, agent: Agent, clock: Clock) -> None:

@@ -1,0 +1,110 @@
+"""Reading the config again while the agent runs: what can change does, between two windows; the rest is named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from agent.commands import Reply
+from agent.config import Config, ConfigError
+from agent.fusion import LearnedHead
+
+LIVE = (
+    "agent.budget",
+    "agent.log_level",
+    "encoders.*.reliability",
+    "encoders.*.tau",
+    "events",
+    "events.*",
+    "fusion.*",
+)
+"""Keys that change while the agent runs; all others need a restart."""
+
+
+class Reload:
+    """Answers ``reload``: reads the file, says what differs from what runs, and puts into force what can be.
+
+    A file with faults changes nothing, and the reply says all of them.
+    """
+
+    def __init__(
+        self,
+        running: Config,
+        *,
+        read: Callable[[], Config],
+        learned: Callable[[Config], LearnedHead | None],
+        adopt: Callable[[Config, LearnedHead | None], None],
+        failures: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """``read`` and ``learned`` may block. ``adopt`` puts a config into force: all of it, or it raises and nothing.
+
+        All three may raise `ConfigError` and ``failures``, whose messages say what to do.
+        """
+        self._running = running
+        self._read = read
+        self._learned = learned
+        self._adopt = adopt
+        self._failures = (ConfigError, *failures)
+
+    async def __call__(self) -> Reply:
+        """Do it; an `agent.control.Control.reloading`."""
+        try:
+            found = await asyncio.to_thread(self._read)
+            changed = differences(self._running, found)
+            live = [key for key in changed if changes_live(key)]
+            if live:
+                merged = merge(self._running, found)
+                learned = await asyncio.to_thread(self._learned, merged)
+                self._adopt(merged, learned)
+                self._running = merged
+        except self._failures as error:
+            return Reply(ok=False, said=f"nothing has changed, for the config cannot be used: {error}")
+        return Reply(ok=True, said=_said(live, [key for key in changed if key not in live]))
+
+
+def changes_live(key: str) -> bool:
+    """Whether a key, such as ``fusion.rule``, changes while the agent runs."""
+    return any(fnmatchcase(key, pattern) for pattern in LIVE)
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The keys in which two configs differ, as written in the file; of an event's rule only its name is told."""
+    left, right = dict(_leaves(one.model_dump())), dict(_leaves(other.model_dump()))
+    keys = [key for key in {**left, **right} if left.get(key, _ABSENT) != right.get(key, _ABSENT)]
+    return list(dict.fromkeys(".".join(key.split(".")[:2]) if key.startswith("events") else key for key in keys))
+
+
+def merge(running: Config, found: Config) -> Config:
+    """What runs, with those keys of ``found`` that change live."""
+    tables = {
+        modality: running_table.model_copy(update={"reliability": table.reliability, "tau": table.tau})
+        for (modality, running_table), (_, table) in zip(running.encoders.items(), found.encoders.items(), strict=True)
+    }
+    agent = {"budget": found.agent.budget, "log_level": found.agent.log_level}
+    return running.model_copy(
+        update={
+            "agent": running.agent.model_copy(update=agent),
+            "encoders": running.encoders.model_copy(update={str(m): table for m, table in tables.items()}),
+            "events": found.events,
+            "fusion": found.fusion,
+        }
+    )
+
+
+_ABSENT = object()
+
+
+def _leaves(tables: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tables.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _said(live: list[str], stuck: list[str]) -> str:
+    parts = [f"from the next window on: {', '.join(live)}"] if live else []
+    if stuck:
+        parts.append(f"needs a restart: {', '.join(stuck)}")
+    return "; ".join(parts) or "nothing in the config has changed"
