@@ -132,11 +132,16 @@ def parse_listen(text: object) -> Endpoint | None:
     """``"127.0.0.1:9464"`` or ``"[::1]:9464"``; None for ``"off"``. Raises `ValueError` that says how to write it."""
     if text == "off":
         return None
+    wrong = ValueError(
+        f'must be "HOST:PORT", such as "127.0.0.1:9464" (port 0 takes a free one), or "off"; found {text!r}'
+    )
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+)):(\d{1,5})", text) if isinstance(text, str) else None
     if match is None or int(match[3]) > 65535:
-        raise ValueError(
-            f'must be "HOST:PORT", such as "127.0.0.1:9464" (port 0 takes a free one), or "off"; found {text!r}'
-        )
+        raise wrong
+    try:
+        (match[1] or match[2]).encode("idna")  # as a look-up does: no empty part, none too long
+    except UnicodeError:
+        raise wrong from None
     return Endpoint(match[1] or match[2], int(match[3]))
 
 
