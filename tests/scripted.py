@@ -11,6 +11,7 @@ from agent.fusion import Bayes
 from agent.pipeline import Pipeline, speech_source
 from agent.seams import Transcriber
 from agent.types import Evidence, Modality, Reading, Sample, Source, Utterance, Watermark
+from agent.vitals import Vitals
 from agent.window import SlidingWindow
 
 LABELS = ("neutral", "happy", "sad")
@@ -89,6 +90,7 @@ def pipeline(
     sources: Sequence[Source] = SOURCES,
     ignored: Sequence[str] = (),
     patience_ns: int | None = None,
+    vitals: Vitals | None = None,
 ) -> Pipeline:
     """A pipeline with windows of one hop (text: ten), a lateness of half a hop and no smoothing."""
     sources = [*sources, *([speech_source(10 * HOP_NS)] if transcriber else [])]
@@ -116,4 +118,5 @@ def pipeline(
         session="test",
         ignored=ignored,
         patience_ns=patience_ns,
+        vitals=vitals,
     )
