@@ -78,7 +78,7 @@ def make(
     from engines.precision import prepare
 
     step(f"preparing {key.precision}")
-    prepared = prepare(model, key.precision, calibration)
+    prepared = prepare(model, key.precision, calibration, convolutions=key.flavour != "tensorrt_rtx")
     engine = OrtEngine(model, content=prepared.reference)
     try:
         fed = probe(engine.inputs, key.axes)

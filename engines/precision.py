@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ WIDE_OPERATORS = (
     "Sqrt",
 )
 """What stays in 32 bits in fp16: sums over many terms, and functions whose results leave the range of 16 bits."""
-QUANTISED_OPERATORS = ("Conv", "MatMul", "Gemm")
+PRODUCTS = ("MatMul", "Gemm")
+CONVOLUTIONS = ("Conv",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +44,26 @@ class Prepared:
     """ONNX, in the precision that was asked for, with inputs and outputs of the reference's types."""
 
 
-def prepare(path: Path, precision: Precision, calibration: Path | None = None) -> Prepared:
+def prepare(
+    path: Path, precision: Precision, calibration: Path | None = None, *, convolutions: bool = True
+) -> Prepared:
     """The model of an ONNX file in `precision`.
 
     8-bit arithmetic whose scales are worked out at run time, which TensorRT does not have, becomes arithmetic in 32
     bits on the same weights. ``int8`` needs `calibration`, an ``.npz`` of inputs that `write_calibration` made of real
-    windows. Raises `EngineError`.
+    windows, and leaves `convolutions` alone if they are not wanted: TensorRT-RTX has none in 8 bits. Raises
+    `EngineError`.
     """
     try:
         import onnx
+        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise EngineError(
             f"{path.name}: plans are built with the package {error.name}; install the extra gpu"
         ) from error
     try:
         model = onnx.load(path)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, DecodeError) as error:
         raise EngineError(f"{path}: is no ONNX file: {error}") from error
     dequantise(model)
     reference = model.SerializeToString()
@@ -73,7 +78,8 @@ def prepare(path: Path, precision: Precision, calibration: Path | None = None) -
                     f"{path.name}: int8 is fitted to real windows, and none are kept; run:"
                     " python launch.py models build --calibrate SESSION"
                 )
-            return Prepared(reference, _in_8_bits(reference, read_calibration(calibration)))
+            operators = PRODUCTS + CONVOLUTIONS if convolutions else PRODUCTS
+            return Prepared(reference, _in_8_bits(reference, read_calibration(calibration), operators))
 
 
 def dequantise(model: Any) -> int:
@@ -138,16 +144,18 @@ def read_calibration(path: Path) -> list[dict[str, Array]]:
 
 def _in_16_bits(model: Any) -> bytes:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     narrow = convert_float_to_float16(
         model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *WIDE_OPERATORS], disable_shape_infer=False
     )
+    OnnxModel.graph_topological_sort(narrow.graph)  # its casts stand at the end
     content: bytes = narrow.SerializeToString()
     return content
 
 
-def _in_8_bits(reference: bytes, fed: list[dict[str, Array]]) -> bytes:
+def _in_8_bits(reference: bytes, fed: list[dict[str, Array]], operators: Sequence[str]) -> bytes:
     """Quantise and dequantise nodes around every product, both symmetric, weights by channel, as TensorRT wants it."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -172,7 +180,7 @@ def _in_8_bits(reference: bytes, fed: list[dict[str, Array]]) -> bytes:
             narrow,
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED_OPERATORS),
+            op_types_to_quantize=list(operators),
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,

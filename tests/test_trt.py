@@ -1,0 +1,259 @@
+"""TensorRT's engine, and how one is chosen, built, checked and changed over to, on a GPU that is none."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines import Engine, EngineError, Placement, builder, open_engine, placement
+from engines.ort import OrtEngine
+from engines.placement import Deployment, Stopped, agree
+from engines.swap import SwappingEngine
+from engines.trt import TrtEngine
+from tests.engine_contract import CONTRACT, WEIGHT, linear
+from tests.fakegpu import FakeGpu, fake_platform
+from tests.outside import ROOT
+
+AXES = {"batch": (1, 2, 4), "length": (1, 3, 8)}
+ONES = {"x": np.ones((1, 1, 4), np.float32)}
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(placement, "axes_of", lambda file: AXES)
+    return linear(tmp_path / "linear.onnx")
+
+
+def deployed(model: Path, gpu: FakeGpu | None = None, *way: str) -> Deployment:
+    return Deployment.of(model, fake_platform(gpu, *way), precision="fp32", plans=model.parent / "plans")
+
+
+def built(deployment: Deployment) -> TrtEngine:
+    """Opened, from a plan that this process builds."""
+    stored = deployment.cache.load(deployment.key) or builder.make(
+        deployment.model, deployment.key, deployment.platform.bindings, calibration=None, step=lambda step: None
+    )
+    deployment.cache.store(stored)
+    return deployment.opened(stored)
+
+
+@pytest.fixture(params=["onnxruntime", "tensorrt", "tensorrt without graphs"])
+def engine(request: pytest.FixtureRequest, model: Path) -> Iterator[Engine]:
+    match request.param:
+        case "onnxruntime":
+            opened: Engine = OrtEngine(model)
+        case "tensorrt":
+            opened = built(deployed(model))
+        case _:
+            opened = built(deployed(model, FakeGpu(captures=False)))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("law", CONTRACT, ids=lambda law: law.__name__)
+def test_every_engine_keeps_the_contract(engine: Engine, law: Callable[[Engine], None]) -> None:
+    law(engine)
+
+
+def test_a_shape_is_enqueued_first_and_launched_as_a_graph_from_then_on(model: Path) -> None:
+    gpu = FakeGpu()
+    engine = built(deployed(model, gpu))
+    before, fed = gpu.launches, {"x": np.random.default_rng(0).random((3, 3, 4), np.float32)}
+    eager = engine.infer(fed)["y"]
+    assert gpu.launches == before
+    for n in range(1, 4):
+        np.testing.assert_array_equal(engine.infer(fed)["y"], eager)
+        assert gpu.launches == before + n
+
+
+def test_memory_is_made_once_and_given_back(model: Path) -> None:
+    gpu = FakeGpu()
+    engine = built(deployed(model, gpu))
+    allocations = gpu.allocations
+    for length in (1, 2, 3, 4, 5, 6, 7, 8) * 3:
+        engine.infer({"x": np.ones((2, length, 4), np.float32)})
+    assert gpu.allocations == allocations
+    engine.close()
+    assert (gpu.memory_by_address, gpu.streams, gpu.graphs) == ({}, {}, 0)
+
+
+def test_prepared_shapes_are_bounded(model: Path) -> None:
+    gpu = FakeGpu()
+    stored = deployed(model).cache
+    built(deployed(model)).close()
+    deployment = deployed(model, gpu)
+    plan = stored.load(deployment.key)
+    assert plan
+    engine = TrtEngine(
+        plan.plan, name="m", platform=deployment.platform, inputs=plan.inputs, outputs=plan.outputs, shapes=2
+    )
+    for length in (1, 1, 2, 2, 3, 3, 1, 1):
+        x = np.full((1, length, 4), float(length), np.float32)
+        np.testing.assert_allclose(engine.infer({"x": x})["y"], x @ WEIGHT, rtol=1e-6)
+        assert gpu.graphs <= 2
+
+
+def test_a_batch_beyond_the_profile_goes_in_several_and_a_length_beyond_it_is_named(model: Path) -> None:
+    engine = built(deployed(model))
+    x = np.random.default_rng(1).random((11, 2, 4), np.float32)
+    np.testing.assert_allclose(engine.infer({"x": x})["y"], x @ WEIGHT, rtol=1e-6)
+    with pytest.raises(EngineError, match=r"takes 1 to 8 along length of x, was given 9; change axes .* models build"):
+        engine.infer({"x": np.ones((1, 9, 4), np.float32)})
+    with pytest.raises(EngineError, match="takes 1 to 4 along batch of x, was given 0"):
+        engine.infer({"x": np.ones((0, 2, 4), np.float32)})
+
+
+def test_a_device_that_fails_is_an_engine_error_with_the_reason(model: Path) -> None:
+    gpu = FakeGpu()
+    engine = built(deployed(model, gpu))
+    gpu.broken = True
+    with pytest.raises(EngineError, match=r"linear\.onnx: tensorrt 10\.0\.fake on Fake GPU .* illegal memory access"):
+        engine.infer(ONES)
+    gpu.broken = False
+    np.testing.assert_allclose(engine.infer(ONES)["y"], ONES["x"] @ WEIGHT, rtol=1e-6)
+
+
+def test_a_plan_that_is_not_the_models_is_refused(model: Path) -> None:
+    deployment = deployed(model)
+    built(deployment).close()
+    stored = deployment.cache.load(deployment.key)
+    assert stored
+    with pytest.raises(EngineError, match=r"its plan has \['x', 'y'\], the model \['y', 'z'\]"):
+        deployment.opened(replace(stored, inputs=(replace(stored.inputs[0], name="z"),)))
+    with pytest.raises(EngineError, match="its plan has FLOAT for x float64"):
+        deployment.opened(replace(stored, inputs=(replace(stored.inputs[0], dtype=np.dtype(np.float64)),)))
+    with pytest.raises(EngineError, match=r"cannot read its plan \(Serialization assertion failed\)"):
+        deployment.opened(replace(stored, plan=b"\0\0\0\5nothing"))
+
+
+def test_auto_says_once_why_it_takes_onnx_runtime_and_touches_nothing_of_tensorrt(tmp_path: Path) -> None:
+    """A process that has the bindings but no device: none of them is loaded, so no builder or runtime is made."""
+    linear(tmp_path / "a.onnx"), linear(tmp_path / "b.onnx")
+    script = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
+        "from engines import open_engine\n"
+        "print([open_engine(path).backend for path in sys.argv[1:]])\n"
+        "print([name for name in sys.modules if 'tensorrt' in name or 'cuda' in name])\n"
+    )
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    models = [str(tmp_path / name) for name in ("a.onnx", "b.onnx")]
+    command = [sys.executable, "-c", script, *models]
+    out = subprocess.run(command, cwd=ROOT, env=hidden, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert out[0].startswith("auto: models run on onnxruntime: ")
+    assert out[1:] == ["['onnxruntime', 'onnxruntime']", "['engines.cuda']"]
+
+
+def test_insisting_without_a_device_says_why_and_what_to_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise EngineError("no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(placement, "find_platform", none)
+    wanted = r'linear.onnx: backend = "tensorrt" was asked for, but no NVIDIA driver .*; set backend = "onnxruntime"'
+    with pytest.raises(EngineError, match=wanted):
+        open_engine(model, "tensorrt")
+    assert open_engine(model, "auto").backend == "onnxruntime"
+
+
+def asked(model: Path, backend: str, gpu: FakeGpu | None = None, *way: str, live: bool = False) -> Engine:
+    platform = fake_platform(gpu, *way)
+    wanted = Placement(backend, plans=model.parent / "plans", live=live, platform=platform)  # type: ignore[arg-type]
+    return open_engine(model, wanted)
+
+
+def test_insisting_builds_and_waits_and_afterwards_auto_takes_the_plan(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert asked(model, "auto").backend == "onnxruntime"
+    assert "no plan for tensorrt 10.0.fake on Fake GPU (SM 9.9) yet; launch.py models build" in caplog.text
+    assert asked(model, "tensorrt").backend == "tensorrt"
+    assert "linear.onnx: compiling" in caplog.text
+    assert asked(model, "auto").backend == "tensorrt"
+    assert asked(model, "auto", FakeGpu(name="Another")).backend == "onnxruntime"
+
+
+def live_until_settled(model: Path, *way: str) -> SwappingEngine:
+    engine = asked(model, "auto", FakeGpu(), *way, live=True)
+    assert isinstance(engine, SwappingEngine)
+    assert engine.backend == "onnxruntime"
+    np.testing.assert_allclose(engine.infer(ONES)["y"], ONES["x"] @ WEIGHT, rtol=1e-6)
+    assert engine.settled(60)
+    return engine
+
+
+def test_a_live_engine_answers_at_once_and_changes_over_without_losing_a_call(model: Path) -> None:
+    engine = live_until_settled(model)
+    backends = []
+    for n in range(4):
+        x = np.full((1, 2, 4), float(n), np.float32)
+        np.testing.assert_allclose(engine.infer({"x": x})["y"], x @ WEIGHT, rtol=1e-6)
+        backends.append(engine.backend)
+    assert backends == ["tensorrt"] * 4  # the first was answered by ONNX Runtime, and checked against it
+    engine.close()
+
+
+def test_a_device_that_fails_after_the_change_is_answered_by_onnx_runtime(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu()
+    engine = asked(model, "auto", gpu, live=True)
+    assert isinstance(engine, SwappingEngine)
+    assert engine.settled(60)
+    engine.infer(ONES)
+    assert engine.backend == "tensorrt"
+    gpu.broken = True
+    np.testing.assert_allclose(engine.infer(ONES)["y"], ONES["x"] @ WEIGHT, rtol=1e-6)
+    assert engine.backend == "onnxruntime"
+    assert "linear.onnx: back on onnxruntime, because" in caplog.text
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("wrong", "in fp32 its y is off by 1 of what ONNX Runtime gives for the stored input, 0.01 is allowed"),
+        ("crash", "the builder ended with 139: Segmentation fault, so to speak"),
+    ],
+)
+def test_a_plan_that_computes_something_else_or_a_builder_that_crashes_is_said_and_not_tried_again(
+    model: Path, caplog: pytest.LogCaptureFixture, way: str, said: str
+) -> None:
+    engine = live_until_settled(model, way)
+    engine.infer(ONES)
+    assert engine.backend == "onnxruntime"
+    assert said in caplog.text
+    engine.close()
+    again = asked(model, "auto", live=True)
+    assert again.backend == "onnxruntime"
+    assert not isinstance(again, SwappingEngine)
+    assert f"its plan failed before: linear.onnx: {'tensorrt' if way == 'crash' else 'in fp32'}" in caplog.text
+    assert asked(model, "tensorrt").backend == "tensorrt"  # whoever insists has it tried again
+    assert asked(model, "auto").backend == "tensorrt"
+
+
+def test_closing_ends_the_builder(model: Path) -> None:
+    deployment, stop = deployed(model, None, "hang"), threading.Event()
+    with pytest.raises(Stopped):
+        deployment.open_or_build(stop=stop, say=lambda step: stop.set())
+    assert deployment.cache.failed(deployment.key) is None
+    engine = asked(model, "auto", None, "hang", live=True)
+    engine.close()
+    assert isinstance(engine, SwappingEngine)
+    assert engine.settled(30)
+
+
+def test_a_model_that_tensorrt_cannot_read_is_said_with_the_node(model: Path) -> None:
+    with pytest.raises(EngineError, match=r"the axis length of its input x .* add axes"):
+        built(replace(deployed(model), key=replace(deployed(model).key, axes={"batch": (1, 2, 4)})))
+
+
+def test_outputs_that_are_not_numbers_never_agree() -> None:
+    with pytest.raises(EngineError, match="its y is off by nan"):
+        agree({"y": np.full(3, np.nan)}, {"y": np.ones(3)}, precision="int8", name="m")
