@@ -16,7 +16,7 @@ class Piece:
     """What a block became."""
 
     pcm: F32
-    """(T,), at `AUDIO_RATE_HZ`; may be empty while the filter fills, and is then longer once."""
+    """(T,), at `AUDIO_RATE_HZ`, within -1..1; may be empty while the filter fills, and is then longer once."""
     begin_ns: int
     """Stream time of its first sample: count over rate."""
     end_ns: int
@@ -24,7 +24,10 @@ class Piece:
 
 
 class Resampler:
-    """Streaming resampling with soxr; passes sound through untouched that has our rate already.
+    """Streaming resampling with soxr; sound that has our rate already stays as it is.
+
+    What exceeds full scale is clipped to it: devices and files of floats may say anything, and one value of 1e38 would
+    smear over all that follows.
 
     soxr's output begins at the instant of its input, it is only handed out later; so the place of a sample in time is
     its count, with no delay to correct for.
@@ -36,8 +39,10 @@ class Resampler:
         self._soxr = None if rate_hz == AUDIO_RATE_HZ else soxr.ResampleStream(rate_hz, AUDIO_RATE_HZ, 1, "float32")
 
     def feed(self, pcm: F32, *, last: bool = False) -> Piece:
-        """Take in (T,) at the stream's rate; with `last` hand out what was held back."""
-        out = pcm if self._soxr is None else np.asarray(self._soxr.resample_chunk(pcm, last=last), np.float32)
+        """Take in (T,), finite, at the stream's rate; with `last` hand out what was held back."""
+        out = np.clip(pcm, -1, 1)
+        if self._soxr is not None:  # whose filter overshoots
+            out = np.clip(np.asarray(self._soxr.resample_chunk(out, last=last), np.float32), -1, 1)
         begin = self._count
         self._count += len(out)
         return Piece(out, begin_ns=self._at(begin), end_ns=self._at(self._count))
