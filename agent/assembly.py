@@ -27,6 +27,7 @@ from agent.seams import Companion, Encoder, Sensor, Transcriber
 from agent.selection import Selection, approximate, exact, first, last, nearest
 from agent.standing import StandingBoard, StatusBoard
 from agent.types import Decision, Modality, Source
+from agent.vitals import Vitals
 from agent.window import Bounds, SlidingWindow
 from agent.worker import DaemonExecutor
 
@@ -100,6 +101,7 @@ def build_pipeline(
         patience_ns=patience_ns,
         selections=selections(config.align, spans_ns),
         budget=build_budget(config),
+        vitals=Vitals(read),
     )
 
 
@@ -141,14 +143,16 @@ class Agent:
             wall=wall,
             clock=clock,
             metrics=self.pipeline.metrics,
+            labels=config.agent.labels,
             on_text=self._take_text if on_text else None,
             on_command=self._command,
+            on_acknowledged=self.pipeline.metrics.acknowledged,
             purpose=config.privacy.purpose,
         )
         self._on_text = on_text
         self._events = Events(rules(config.events, config.agent.labels), hop_ns=config.agent.hop)
         self._event_sinks: list[Callable[[Mapping[str, object]], None]] = [self._publisher.event]
-        board = StandingBoard(self._publisher.modality)
+        board = StandingBoard(self._publisher.modality, self.pipeline.ailment)
         self._live = LiveAgent(
             self.pipeline,
             sensors=sensors,
@@ -184,7 +188,7 @@ class Agent:
         async with AsyncExitStack() as stack:
             stack.callback(self.pipeline.close)
             if self._publisher.address.embedded:
-                await stack.enter_async_context(EmbeddedBroker(self._publisher.address.port))
+                await stack.enter_async_context(EmbeddedBroker.of(self._config.mqtt))
             async with asyncio.TaskGroup() as work:
                 helpers = [
                     work.create_task(self._publisher.run(), name="publish"),
@@ -239,7 +243,7 @@ class Agent:
         while True:
             due_ns = self._clock.now_ns() + SECOND
             await self._clock.sleep_until(due_ns)
-            self.pipeline.metrics.loop_lag_ns = max(self.pipeline.metrics.loop_lag_ns, self._clock.now_ns() - due_ns)
+            self.pipeline.metrics.lagged(self._clock.now_ns() - due_ns)
             before = self._wall.steps_back
             self._wall.read()
             if self._wall.steps_back != before:
