@@ -91,12 +91,16 @@ class Pipeline:
         self._next: tuple[FusionHead, Budget | None] | None = (head, budget)
         self._change_over()
         self._clock = clock
-        self._session = session
+        self.session = session
         self._seq = 0
         self._workers = {m: Worker(f"encode {m}") for m in encoders}
         self._listener = Worker("transcribe")
         self._slow: dict[Modality, asyncio.Task[Timed | None]] = {}  # encoders that have not done with an older window
         self._failures: dict[Modality, str] = {}  # what was said of those that failed the last time
+
+    def count_from(self, seq: int) -> None:
+        """Let the next decision have that number."""
+        self._seq = seq
 
     def feed(self, item: Sample | Watermark) -> None:
         """Take in what a source delivers."""
@@ -310,7 +314,7 @@ class Pipeline:
     ) -> Decision:
         now_ns = self._clock.now_ns()
         decision = Decision(
-            session=self._session,
+            session=self.session,
             seq=self._seq,
             start_ns=window.start_ns,
             end_ns=window.end_ns,

@@ -57,9 +57,9 @@ def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: Wal
             return StdinSensor(name, clock=clock, mono_ns=wall.mono_ns, delivery=table.delivery)
         case tables.ReplaySensor():
             from sensors.replay import ReplaySensor
-            from sensors.session import Session
+            from sensors.session import open_session
 
-            return ReplaySensor(Session.open(table.session), clock=clock, loop=table.loop, name=name)
+            return ReplaySensor(open_session(table.session), clock=clock, loop=table.loop, name=name)
         case tables.RemoteSensor():
             from sensors.remote import RemoteSensor
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from agent.ahead import ahead
 from agent.clock import Clock
 from agent.types import Sample, Watermark
 from sensors.session import Session, arrival_ns
 from sensors.session_files import SessionError
+
+if TYPE_CHECKING:
+    from sensors.session_mcap import McapSession
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,9 @@ class ReplaySensor:
     AHEAD = 4
     """Events that are decoded at a time, while as many wait: enough to hide a key frame, and few frames in memory."""
 
-    def __init__(self, session: Session, *, clock: Clock, loop: bool = False, name: str = "replay") -> None:
+    def __init__(
+        self, session: Session | McapSession, *, clock: Clock, loop: bool = False, name: str = "replay"
+    ) -> None:
         self.name = name
         self.sources = session.sources
         self.drops: Counter[str] = Counter()
@@ -39,38 +44,21 @@ class ReplaySensor:
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
         epoch_ns = self._clock.now_ns()
+        epoch_ns -= self._session.start_ns
         while True:
-            events = self._session.events()
-            # Decoding a frame takes milliseconds, so it has a thread of its own; one, for order and for the decoders.
-            thread = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name} decoder")
+            events = ahead(self._session.events(), count=self.AHEAD, name=f"{self.name} decoder")
             try:
-                async for event in self._decoded(events, thread):
-                    await self._clock.sleep_until(epoch_ns + arrival_ns(event))
-                    yield _shifted(event, epoch_ns)
+                # Decoding a frame takes milliseconds, so it has a thread of its own.
+                async with aclosing(events):
+                    async for event in events:
+                        await self._clock.sleep_until(epoch_ns + arrival_ns(event))
+                        yield _shifted(event, epoch_ns)
             except SessionError as error:
                 log.warning("%s: %s; the session ends here", self.name, error)
                 return
-            finally:
-                # In the thread that runs them: let go of the generators, and with them of the files.
-                thread.submit(events.close)
-                thread.shutdown(wait=False)
             epoch_ns += self._session.duration_ns
             if not self._loop:
                 return
-
-    async def _decoded(
-        self, events: Iterator[Sample | Watermark], thread: ThreadPoolExecutor
-    ) -> AsyncGenerator[Sample | Watermark, None]:
-        """`events`, of which the next few are decoded while the last few are waited for."""
-        ahead = thread.submit(_take, events, self.AHEAD)
-        while batch := await asyncio.wrap_future(ahead):
-            ahead = thread.submit(_take, events, self.AHEAD)
-            for event in batch:
-                yield event
-
-
-def _take(events: Iterator[Sample | Watermark], count: int) -> list[Sample | Watermark]:
-    return list(itertools.islice(events, count))
 
 
 def _shifted(event: Sample | Watermark, by_ns: int) -> Sample | Watermark:

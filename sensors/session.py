@@ -1,7 +1,7 @@
 """A recorded session: pictures, sound and text with the instants at which they happened.
 
-A session is a folder with any of these, or a single one of them (a video, a sound file, a ``.jsonl``), in capitals or
-not::
+A session is what `agent.recording` wrote (`sensors.session_mcap`), or a folder with any of these, or a single one of
+them (a video, a sound file, a ``.jsonl``), in capitals or not::
 
     session.toml   name = "…", start = 2026-11-21T10:00:00Z (wall clock of t = 0), duration_s = 32.0,
                    notes = "…", video_offset_s = 0.0, audio_offset_s = 0.0 (from t = 0 to the file's own zero)
@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -26,6 +26,7 @@ from agent.clock import MS, SECOND
 from agent.types import Audio, Frame, Modality, Sample, Source, Watermark
 from sensors.resample import Resampler
 from sensors.session_files import (
+    MCAP,
     Line,
     SessionError,
     find_files,
@@ -36,6 +37,9 @@ from sensors.session_files import (
 )
 from sensors.text import HEARTBEAT_NS, MAX_DELAY_NS
 from sensors.video import CUT_OFF_NS, pts_ns, video_ns
+
+if TYPE_CHECKING:
+    from sensors.session_mcap import McapSession
 
 Event = Sample | Watermark
 BLOCK_NS = 20 * MS
@@ -83,6 +87,16 @@ class Session:
             audio_offset_ns=header.audio_offset_ns,
             notes=header.notes,
         )
+
+    @property
+    def start_ns(self) -> int:
+        """When it begins, on the clock of its events."""
+        return 0
+
+    @property
+    def history(self) -> None:
+        """Nothing is known of what an agent made of it."""
+        return
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -155,6 +169,16 @@ class Session:
         for line in lines:
             if line.arrival_ns <= self.duration_ns:
                 yield Sample("text", line.text, t_ns=line.t_ns, end_ns=line.end_ns, arrival_ns=line.arrival_ns)
+
+
+def open_session(path: Path) -> Session | McapSession:
+    """The session at a path, of either kind. Raises `SessionError`."""
+    recorded = path.suffix.lower() == MCAP if path.is_file() else path.is_dir() and any(path.glob(f"*{MCAP}"))
+    if not recorded:
+        return Session.open(path)
+    from sensors.session_mcap import McapSession  # protobuf takes time to load
+
+    return McapSession.open(path)
 
 
 def arrival_ns(event: Event) -> int:

@@ -20,6 +20,7 @@ from sensors.video import open_file
 VIDEO = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 AUDIO = (".flac", ".wav", ".opus", ".ogg")
 TEXT = (".jsonl",)
+MCAP = ".mcap"
 KEYS = {"name", "start", "duration_s", "notes", "video_offset_s", "audio_offset_s"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,7 +64,9 @@ class Line:
 def find_files(path: Path) -> Files:
     """The files of the session at `path`, a folder or one of them. Raises `SessionError` when it is none."""
     if not path.exists():
-        raise SessionError(f"there is no session {path}; give a folder with video.mp4, audio.flac or text.jsonl")
+        raise SessionError(
+            f"there is no session {path}; give a recording, or a folder with video.mp4, audio.flac or text.jsonl"
+        )
     if path.is_file():
         ending = path.suffix.lower()
         video, audio, text = (path if ending in suffixes else None for suffixes in (VIDEO, AUDIO, TEXT))
@@ -72,7 +75,7 @@ def find_files(path: Path) -> Files:
         found = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
         files = Files(_one(path, "video", VIDEO), _one(path, "audio", AUDIO), _one(path, "text", TEXT))
     if files == Files(None, None, None):
-        known = " ".join((*VIDEO, *AUDIO, *TEXT))
+        known = " ".join((MCAP, *VIDEO, *AUDIO, *TEXT))
         raise SessionError(
             f"{path} is no session: found {found}, expected a folder with video.mp4, audio.flac or text.jsonl,"
             f" or one file that ends in one of {known}"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import soxr
 from foxglove_schemas_protobuf.CompressedAudio_pb2 import CompressedAudio
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.Log_pb2 import Log
@@ -160,12 +161,9 @@ class OpusReader:
 
     def __init__(self) -> None:
         import av
-        import soxr
 
         self._av = av
         self._context: Any = av.CodecContext.create("libopus", "r")
-        self._rate_hz = 0
-        self._soxr_of = lambda rate: soxr.ResampleStream(rate, AUDIO_RATE_HZ, 1, "float32")
         self._soxr: Any = None
         self._skip = self.DELAY
 
@@ -175,13 +173,13 @@ class OpusReader:
             frames = self._context.decode(self._av.Packet(packet))
         except self._av.FFmpegError as error:
             raise ValueError(f"not a packet of Opus: {error}") from None
-        return self._taken(frames)
+        return self._taken(list(frames))
 
     def _taken(self, frames: list[Any]) -> F32:
         blocks = []
         for frame in frames:
             if self._soxr is None:
-                self._soxr = self._soxr_of(frame.sample_rate)
+                self._soxr = soxr.ResampleStream(frame.sample_rate, AUDIO_RATE_HZ, 1, "float32")
             values = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)[:, 0]  # FFmpeg makes two of one
             scaled = values / FULL_SCALE if values.dtype == np.int16 else values
             blocks.append(np.asarray(self._soxr.resample_chunk(scaled.astype(np.float32)), np.float32))

@@ -27,6 +27,7 @@ CONFIG = "config.json"
 ORDER = "/attune/order"
 WINDOW = "/attune/window"
 DECISION = "/attune/decision"
+EVENT = "/attune/event"
 METRICS = "/attune/metrics"
 LOG = "/attune/log"
 

@@ -17,6 +17,7 @@ from agent.recording.codec import Coding, OpusWriter, pack_frame, pack_sound, pa
 from agent.recording.format import (
     CONFIG,
     DECISION,
+    EVENT,
     FORMAT,
     LOG,
     METADATA,
@@ -35,6 +36,7 @@ _JSON: Mapping[str, tuple[str, dict[str, Any]]] = {
     ORDER: ("attune.Order", schemas.ORDER),
     WINDOW: ("attune.Window", schemas.WINDOW),
     DECISION: ("attune.Decision", schemas.DECISION),
+    EVENT: ("attune.Event", schemas.EVENT),
     METRICS: ("attune.Metrics", schemas.METRICS),
 }
 

@@ -14,7 +14,7 @@ from agent.config import Config
 from agent.payload import decision_payload
 from agent.privacy import Outlet, may_leave
 from agent.recording.about import about_agent
-from agent.recording.format import DECISION, METRICS, ORDER, WINDOW, Mark
+from agent.recording.format import DECISION, EVENT, METRICS, ORDER, WINDOW, Mark
 from agent.recording.line import Item, Line
 from agent.recording.rows import order_row, window_row
 from agent.types import Decided, Sample, Source, Watermark
@@ -95,6 +95,12 @@ class Recorder:
         self._put(row, log_ns=now_ns, publish_ns=end_ns, topic=WINDOW)
         payload = decision_payload(decided.decision, node=self._config.agent.node, wall=self._wall)
         self._put(payload, log_ns=now_ns, publish_ns=end_ns, topic=DECISION)
+
+    def event(self, payload: Mapping[str, object]) -> None:
+        """An event was published."""
+        if self._line is not None:
+            now_ns = self._clock.now_ns()
+            self._put(dict(payload), log_ns=now_ns, publish_ns=now_ns, topic=EVENT)
 
     async def run(self) -> None:
         """Record from the start where the config says so; write out everything at the end."""

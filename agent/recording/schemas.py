@@ -16,9 +16,13 @@ _WORDS: dict[str, Any] = {"type": "string"}
 _MODALITIES: dict[str, Any] = {"type": "array", "items": {"enum": ["vision", "audio", "text"]}}
 
 
-def _object(required: dict[str, Any], optional: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
     properties = {**required, **(optional or {})}
-    return {"type": "object", "properties": properties, "required": list(required), **more}
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _titled(title: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"$schema": _DRAFT, "title": title, "description": description, **schema}
 
 
 def _map(values: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +45,7 @@ _CONTRIBUTION = _object(
 )
 _LATENCY = _object({part: {"type": "number"} for part in ("align", "encode", "fuse", "total")})
 
-DECISION: dict[str, Any] = _object(
+_DECISION = _object(
     {
         "schema": {"const": 1},
         "node": _WORDS,
@@ -67,12 +71,10 @@ DECISION: dict[str, Any] = _object(
         "latency_ms": _LATENCY,
     },
     {"clock": _object({"steps_back": _COUNT})},
-    title="attune.Decision",
-    **{"$schema": _DRAFT},
 )
-"""A decision as it is published over MQTT."""
+DECISION = _titled("attune.Decision", _DECISION, "A decision as it is published over MQTT.")
 
-ORDER: dict[str, Any] = _object(
+_ORDER = _object(
     {"kind": {"enum": ["sample", "watermark", "mark"]}, "source": _WORDS, "fed_ns": _NS},
     {
         "n": _COUNT,
@@ -86,16 +88,17 @@ ORDER: dict[str, Any] = _object(
         "lost": {"const": True},
         "state": {"enum": ["LIVE", "FAILED", "DISABLED"]},
     },
-    title="attune.Order",
-    description="What the agent was fed, in this order; n counts the samples of a source. Stamps are those of the"
-    " agent's monotonic clock.",
-    **{"$schema": _DRAFT},
+)
+ORDER = _titled(
+    "attune.Order",
+    _ORDER,
+    "What the agent was fed, in this order; n counts the samples of a source. Stamps are those of its monotonic clock.",
 )
 
 _RUN: dict[str, Any] = {"type": "array", "prefixItems": [_WORDS, _COUNT, _COUNT], "items": False}
 _RUNS: dict[str, Any] = _map({"type": "array", "items": _RUN})
 
-WINDOW: dict[str, Any] = _object(
+_WINDOW = _object(
     {
         "session": _WORDS,
         "seq": _COUNT,
@@ -114,15 +117,21 @@ WINDOW: dict[str, Any] = _object(
         "failed": _MODALITIES,
         "lost": _COUNT,
     },
-    title="attune.Window",
-    description="A decided window: runs [source, first n, last n] of its samples, and how the encoders fared."
+)
+WINDOW = _titled(
+    "attune.Window",
+    _WINDOW,
+    "A decided window: runs [source, first n, last n] of its samples, and how the encoders fared."
     " An end between two of them that is not here was passed over.",
-    **{"$schema": _DRAFT},
 )
 
-METRICS: dict[str, Any] = {
-    "$schema": _DRAFT,
-    "title": "attune.Metrics",
-    "type": "object",
-    "description": "Counters and latencies as they are published over MQTT; `dropped` counts by source and reason.",
-}
+EVENT = _titled(
+    "attune.Event",
+    _object({"type": {"enum": ["new", "update", "end"]}, "id": _WORDS, "label": _WORDS}),
+    "An event as it is published over MQTT.",
+)
+METRICS = _titled(
+    "attune.Metrics",
+    {"type": "object"},
+    "Counters and latencies as they are published over MQTT; `dropped` counts by source and reason.",
+)

@@ -48,6 +48,11 @@ class Frame:
     bgr: U8
     """(H, W, 3), blue green red, 0..255, as OpenCV delivers it."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return self.bgr.nbytes
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audio:
@@ -89,7 +94,7 @@ def nbytes(payload: Payload) -> int:
     """Memory that a payload holds, in bytes (text: four bytes a character)."""
     match payload:
         case Frame():
-            return payload.bgr.nbytes
+            return payload.nbytes
         case Audio():
             return payload.pcm.nbytes
         case Text():

@@ -11,9 +11,28 @@ from typing import Protocol
 
 from agent.config import Config, SensorTable
 from agent.fusion import LearnedHead
+from agent.recording.format import About, Entry
 from agent.remote import Listening
 from agent.seams import Encoder, Sensor, Transcriber
 from agent.types import Modality, Sample, Source, Watermark
+
+
+class History(Protocol):
+    """What a recording of a running agent tells besides what the sensors delivered."""
+
+    @property
+    def about(self) -> About:
+        """The agent that was recorded."""
+
+    @property
+    def transcribed(self) -> bool:
+        """Whether the words that were spoken are among what was recorded."""
+
+    def entries(self) -> Generator[Entry, None, None]:
+        """Everything in the order in which it happened, on the clock of then. Raises `SensorError`."""
+
+    def published(self) -> Generator[bytes, None, None]:
+        """The decisions as they were published, as JSON. Raises `SensorError`."""
 
 
 class Recorded(Protocol):
@@ -24,6 +43,18 @@ class Recorded(Protocol):
         """What its decisions' ids begin with."""
 
     @property
+    def start_ns(self) -> int:
+        """When it begins, on the clock of its events."""
+
+    @property
+    def duration_ns(self) -> int:
+        """How long it lasts."""
+
+    @property
+    def history(self) -> History | None:
+        """What the agent made of it then; None where no agent was recorded."""
+
+    @property
     def start_wall_ns(self) -> int:
         """Wall clock at its start, in ns since the Unix epoch; 0 where it is not told."""
 
@@ -32,7 +63,7 @@ class Recorded(Protocol):
         """The streams that were recorded."""
 
     def events(self) -> Generator[Sample | Watermark, None, None]:
-        """Everything in the order of arrival, in ns from the start; the same every time. Raises `SensorError`."""
+        """What sensors delivered, in the order of arrival; the same every time. Raises `SensorError`."""
 
 
 class Parts(Protocol):

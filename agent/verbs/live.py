@@ -25,7 +25,7 @@ from agent.screen import Screen
 from agent.seams import Encoder
 from agent.types import Modality
 from agent.verbs import Parts
-from agent.verbs.record import attach_recorder, recording
+from agent.verbs.record import attach_recorder, for_a_while, recording
 
 log = logging.getLogger(__name__)
 

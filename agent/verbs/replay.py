@@ -1,4 +1,4 @@
-"""``replay``: recorded sessions on the virtual clock."""
+"""``replay``: recorded sessions on the virtual clock, and where two replays differ."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 
 from rich.console import Console
 
-from agent.assembly import build_pipeline
-from agent.clock import VirtualClock, WallClock
+from agent.clock import WallClock
 from agent.config import Config
-from agent.payload import decision_payload, encode
-from agent.playback import Pacer, play
+from agent.payload import encode
+from agent.playback import Pacer, replayed
 from agent.process import DONE, FAILED, WRONG, writer
 from agent.screen import line
 from agent.seams import SensorError
@@ -26,6 +26,13 @@ log = logging.getLogger(__name__)
 
 def replay(config: Config, args: argparse.Namespace, *, parts: Parts, out: Console) -> int:
     """Play recorded sessions: the same decisions every time."""
+    if args.compare:
+        from agent.verbs.compare import compare
+
+        return compare(args, out=out)
+    if not args.sessions:
+        print('replay: name a session, or "demo" for the bundled one', file=sys.stderr)
+        return WRONG
     try:
         sessions = [parts.session(name) for name in args.sessions]
     except SensorError as error:
@@ -56,26 +63,23 @@ async def _play(
     write: Callable[[bytes], object],
 ) -> int:
     """Play one session; returns the number of its decisions."""
-    clock, wall = VirtualClock(), WallClock()
-    wall.calibrate(0, session.start_wall_ns)
-    encoders, transcriber = parts.encoders(config, session.sources)
-    pipeline = build_pipeline(
-        config,
-        sources=session.sources,
-        encoders=encoders,
-        transcriber=transcriber,
-        clock=clock,
-        session=session.name,
-        learned=parts.fusion(config),
-    )
+    wall = WallClock()
+    wall.calibrate(session.start_ns, session.start_wall_ns)
+    count = lacking = 0
     pace = Pacer(args.speed) if args.speed else None
-    count = 0
-    try:
-        async for decided in play(session.events(), pipeline, clock, pace=pace):
+    async with aclosing(replayed(session, config, parts=parts, pace=pace)) as decisions:
+        async for played in decisions:
             count += 1
-            write(encode(decision_payload(decided.decision, node=config.agent.node, wall=wall)) + b"\n")
+            lacking += played.lost > 0
+            write(encode(played.payload) + b"\n")
             if args.out != Path("-"):
-                out.print(line(decided.decision, wall), markup=False, soft_wrap=True)
-    finally:
-        pipeline.close()
+                out.print(line(played.decided.decision, wall), markup=False, soft_wrap=True)
+    if lacking:
+        log.warning(
+            "%s: %d of %d windows held samples that are not in the recording: those decisions may differ from what"
+            " was decided then",
+            session.name,
+            lacking,
+            count,
+        )
     return count
