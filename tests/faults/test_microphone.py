@@ -112,7 +112,7 @@ def test_sound_that_is_none_is_left_out_and_what_follows_is_finite(
     timeline, hum = Timeline("microphone", drops), np.full(size, 0.1, np.float32)
     samples = [timeline.place(block(n * size, spoil(hum) if n % 10 == 9 else hum, rate_hz=rate_hz)) for n in range(60)]
     heard = [sample for sample in samples if sample is not None]
-    assert len(heard) >= 30
+    assert len(heard) >= 20
     for sample in heard:
         assert isinstance(sample.payload, Audio)
         assert np.isfinite(sample.payload.pcm).all()
