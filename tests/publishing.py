@@ -66,6 +66,7 @@ def talker(broker: str, on_command: CommandHandler | None = None, **settings: ob
 @contextlib.asynccontextmanager
 async def running(p: Publisher) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(p.run())
+    await asyncio.sleep(0)  # it has begun: what is put down from here on is kept
     try:
         yield task
     finally:

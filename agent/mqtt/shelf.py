@@ -51,7 +51,7 @@ class Shelf:
 
     def add(self, puts: Sequence[tuple[bytes, int]]) -> None:
         """Number and keep events: each a JSON object with at least one key, and its wall-clock time."""
-        self._try(lambda journal: None)  # before a number is given, those of earlier runs must be known
+        self._try(self._settle)  # before a number is given, those of earlier runs must be known
         for body, wall_ns in puts:
             self._last += 1
             self._loose.append(Row(self._last, wall_ns, body))
@@ -92,8 +92,9 @@ class Shelf:
         """Move what is in memory to disk, with numbers above those that are there."""
         if not self._loose:
             return
-        if (ahead := journal.last_seq + 1 - self._loose[0].seq) > 0:  # the journal could not be read before
-            self._loose = deque(replace(row, seq=row.seq + ahead) for row in self._loose)
+        first = journal.last_seq + 1
+        if self._loose[0].seq < first:  # they were numbered while the journal could not be read
+            self._loose = deque(replace(row, seq=seq) for seq, row in enumerate(self._loose, first))
             self._last = self._loose[-1].seq
         journal.append(self._loose)
         self._loose.clear()
