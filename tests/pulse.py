@@ -93,6 +93,10 @@ class Pulse:
             raise RuntimeError(f"pulseaudio made no pipe:\n{(self.folder / 'log').read_text()}")
         return pipe
 
+    def recorded_by(self) -> list[str]:
+        """A line for each stream that is being recorded, as the server tells."""
+        return self._ctl("list", "short", "source-outputs").splitlines()
+
     def close(self) -> None:
         """End everything that was started here."""
         for player in self._players:

@@ -57,3 +57,12 @@ class VideoServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def left(self, patience_s: float = 20.0) -> bool:
+        """Whether the client has closed the connection, or does within that time: the server ends with it."""
+        assert self._process is not None
+        try:
+            self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
