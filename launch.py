@@ -98,11 +98,14 @@ class Parts:
 
         return hand_out(sensors)
 
-    def encoders(self, config: Config, sources: Iterable[Source]) -> tuple[dict[Modality, Encoder], Transcriber | None]:
+    def encoders(
+        self, config: Config, sources: Iterable[Source], *, live: bool = False
+    ) -> tuple[dict[Modality, Encoder], Transcriber | None]:
         from engines.encoders import open_encoders
         from engines.models import ModelStore
 
-        return open_encoders(config, ModelStore.configured(config.models), {source.modality for source in sources})
+        modalities = {source.modality for source in sources}
+        return open_encoders(config, ModelStore.configured(config.models), modalities, live=live)
 
     def fusion(self, config: Config) -> LearnedHead | None:
         from engines.encoders import open_fusion
@@ -180,10 +183,10 @@ def devices(config: Config, args: argparse.Namespace) -> int:
 
 
 def models(config: Config, args: argparse.Namespace) -> int:
-    """List the models, or fetch what is not here yet."""
+    """List the models, fetch what is not here yet, or build TensorRT's plans of them."""
     from engines import verbs
 
-    return verbs.models(config, args, out)
+    return verbs.models(config, args, out, session=PARTS.session)
 
 
 def evaluate(config: Config, args: argparse.Namespace) -> int:

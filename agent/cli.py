@@ -58,8 +58,9 @@ def _demo(verb: argparse.ArgumentParser) -> None:
 
 
 def _models(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("action", nargs="?", default="list", choices=("list", "fetch"))
-    verb.add_argument("names", nargs="*", metavar="NAME", help="what to fetch; default: what the encoders need")
+    verb.add_argument("action", nargs="?", default="list", choices=("list", "fetch", "build"))
+    verb.add_argument("names", nargs="*", metavar="NAME", help="what to fetch or build; default: what encoders need")
+    verb.add_argument("--calibrate", metavar="SESSION", help="build: fit int8 to this session; a path, or demo")
 
 
 def _record(verb: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, assert_never
@@ -38,11 +38,13 @@ class Placement:
     precision: Precision = "fp32"
     """Of TensorRT's plan; ONNX Runtime takes the model as it is."""
     plans: Path | None = None
-    """Folder of the plans; by default ``plans`` beside the user's cache of models."""
+    """Folder of the plans; by default ``plans`` in the user's cache of models."""
     live: bool = False
     """Whether ``auto`` builds a missing plan in the background, and changes over when it is there."""
     platform: Platform | None = None
     """TensorRT and its GPU; by default what this machine has."""
+    opener: Callable[[Path, int], Engine] | None = None
+    """Opens every model, with that many threads, in place of any back end: what measures, or records, encoders."""
 
 
 Backend = BackendName | Placement
@@ -95,6 +97,8 @@ def open_engine(path: Path | str, backend: Backend = "auto", *, threads: int = 1
 
     path = Path(path)
     placement = backend if isinstance(backend, Placement) else Placement(backend)
+    if placement.opener:
+        return placement.opener(path, threads)
     match placement.backend:
         case "onnxruntime":
             return OrtEngine(path, threads=threads)

@@ -6,33 +6,44 @@ import ctypes
 import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import assert_never
 
 from agent.config import Config
+from agent.config.encoders import Encoder as EncoderTable
 from agent.decision import read_learned
 from agent.fusion import Learned, LearnedHead
 from agent.seams import Encoder, Transcriber
 from agent.types import Modality
+from engines import Engine, Placement
 from engines.models import LicenceError, ModelError, ModelStore
 
 log = logging.getLogger(__name__)
 
 
 def open_encoders(
-    config: Config, store: ModelStore, modalities: Collection[Modality] = tuple(Modality)
+    config: Config,
+    store: ModelStore,
+    modalities: Collection[Modality] = tuple(Modality),
+    *,
+    live: bool = False,
+    opener: Callable[[Path, int], Engine] | None = None,
 ) -> tuple[dict[Modality, Encoder], Transcriber | None]:
     """Open the encoders of ``modalities`` that are enabled, and the transcriber when spoken words are to become text.
 
-    They open side by side: most of it is ONNX Runtime's work, which leaves Python's lock alone. Raises
-    `engines.models.ModelError` where a model is not there or not allowed, and `engines.EngineError` where one cannot be
-    opened. Where the voice's trained weights are not allowed, the next best reads it, which is logged.
+    They open side by side: most of it is ONNX Runtime's work, which leaves Python's lock alone. ``live`` encoders may
+    change to TensorRT while they run; `opener` opens every model in place of the config's back ends (both as in
+    `engines.Placement`). Raises `engines.models.ModelError` where a model is not there or not allowed, and
+    `engines.EngineError` where one cannot be opened. Where the voice's trained weights are not allowed, the next best
+    reads it, which is logged.
     """
     enabled = {modality for modality, table in config.encoders.items() if table.enabled}
     speaks = config.agent.transcribe and Modality.AUDIO in modalities and {Modality.AUDIO, Modality.TEXT} <= enabled
     wanted = enabled & ({*modalities, Modality.TEXT} if speaks else set(modalities))
-    jobs = {modality: _job(modality, config, store) for modality in Modality if modality in wanted}
+    places = {m: _placement(t, store, live=live, opener=opener) for m, t in config.encoders.items()}
+    jobs = {modality: _job(modality, config, store, places[modality]) for modality in Modality if modality in wanted}
     with ThreadPoolExecutor(thread_name_prefix="open") as threads:
-        transcriber = threads.submit(_open_transcriber, config, store) if speaks else None
+        transcriber = threads.submit(_open_transcriber, store, places[Modality.AUDIO]) if speaks else None
         encoders = {modality: threads.submit(job) for modality, job in jobs.items()}
         opened = {m: encoder.result() for m, encoder in encoders.items()}, transcriber.result() if transcriber else None
     _give_back()
@@ -61,7 +72,13 @@ def _give_back() -> None:
         libc.malloc_trim(0)
 
 
-def _job(modality: Modality, config: Config, store: ModelStore) -> Callable[[], Encoder]:
+def _placement(
+    table: EncoderTable, store: ModelStore, *, live: bool, opener: Callable[[Path, int], Engine] | None
+) -> Placement:
+    return Placement(table.backend, table.precision, store.cache / "plans", live=live, opener=opener)
+
+
+def _job(modality: Modality, config: Config, store: ModelStore, placement: Placement) -> Callable[[], Encoder]:
     """What opens the encoder of a modality."""
     labels = config.agent.labels
 
@@ -69,14 +86,14 @@ def _job(modality: Modality, config: Config, store: ModelStore) -> Callable[[], 
         from engines.face import FaceEncoder
 
         table = config.encoders.vision
-        return FaceEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend, rate_hz=table.rate)
+        return FaceEncoder.open(store, labels=labels, mapping=table.labels, backend=placement, rate_hz=table.rate)
 
     def audio() -> Encoder:
         from engines.voice import VoiceEncoder
 
         table = config.encoders.audio
         try:
-            return VoiceEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend)
+            return VoiceEncoder.open(store, labels=labels, mapping=table.labels, backend=placement)
         except LicenceError as refused:
             log.warning("%s; of the voice only arousal is read, from its pitch and tilt", refused)
             return VoiceEncoder.open_untrained(store, labels=labels, mapping=table.labels)
@@ -85,7 +102,7 @@ def _job(modality: Modality, config: Config, store: ModelStore) -> Callable[[], 
         from engines.language import LanguageEncoder
 
         table = config.encoders.text
-        return LanguageEncoder.open(store, labels=labels, mapping=table.labels, backend=table.backend)
+        return LanguageEncoder.open(store, labels=labels, mapping=table.labels, backend=placement)
 
     match modality:
         case Modality.VISION:
@@ -98,7 +115,7 @@ def _job(modality: Modality, config: Config, store: ModelStore) -> Callable[[], 
             assert_never(never)
 
 
-def _open_transcriber(config: Config, store: ModelStore) -> Transcriber:
+def _open_transcriber(store: ModelStore, placement: Placement) -> Transcriber:
     from engines.transcribe import WhisperTranscriber
 
-    return WhisperTranscriber.open(store, backend=config.encoders.audio.backend)
+    return WhisperTranscriber.open(store, backend=placement)

@@ -240,8 +240,8 @@ def _deployment(path: Path, placement: Placement) -> Deployment:
 
 
 def default_plans() -> Path:
-    """Beside the models, in the user's cache."""
-    return default_cache().parent / "plans"
+    """With the models, in the user's cache."""
+    return default_cache() / "plans"
 
 
 def _say_once(reason: str) -> None:

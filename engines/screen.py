@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engines.models import ModelStore
+from engines.models import Progress as Told
 
 
 def fetch_with_bars(store: ModelStore, names: Sequence[str], console: Console) -> None:
     """Fetch, with a line a model that says what is being done; raises `engines.models.ModelError`."""
+    with bars(console) as progress:
+        store.fetch(names, progress)
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Told]:
+    """A line a model, which says what is being done for it."""
     columns = (SpinnerColumn(), TextColumn("{task.fields[name]:20} {task.description}"), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console) as bars:
+    with Progress(*columns, console=console) as shown:
 
         def progress(name: str, step: str) -> None:
             if not console.is_terminal:
                 console.print(f"{name}: {step}", markup=False)
             elif name in tasks:
-                bars.update(tasks[name], description=step)
+                shown.update(tasks[name], description=step)
             else:
-                tasks[name] = bars.add_task(step, name=name, total=None)
+                tasks[name] = shown.add_task(step, name=name, total=None)
 
-        store.fetch(names, progress)
+        yield progress
 
 
 def models_table(store: ModelStore) -> Table:

@@ -4,24 +4,58 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from rich.console import Console
 
 from agent.config import Config
 from agent.process import DONE, FAILED, WRONG
+from agent.types import Sample, Watermark
 from engines.models import ModelStore
 
 
-def models(config: Config, args: argparse.Namespace, out: Console) -> int:
-    """List the models, or fetch what is not here yet."""
+class Recorded(Protocol):
+    """A recorded session."""
+
+    def events(self) -> Iterable[Sample | Watermark]:
+        """Everything in it, in ns from its start."""
+
+
+def models(config: Config, args: argparse.Namespace, out: Console, *, session: Callable[[str], Recorded]) -> int:
+    """List the models, fetch what is not here yet, or build TensorRT's plans of them."""
     from engines.screen import fetch_with_bars, models_table
 
     store = ModelStore.configured(config.models)
-    if args.action == "fetch":
-        fetch_with_bars(store, args.names, out)
-    else:
-        out.print(models_table(store))
+    match args.action:
+        case "fetch":
+            fetch_with_bars(store, args.names, out)
+        case "build":
+            _build(config, args, out, store=store, session=session)
+        case _:
+            out.print(models_table(store))
     return DONE
+
+
+def _build(
+    config: Config,
+    args: argparse.Namespace,
+    out: Console,
+    *,
+    store: ModelStore,
+    session: Callable[[str], Recorded],
+) -> None:
+    from engines.plan_builder import build_plans, calibrate
+    from engines.screen import bars
+    from engines.trt import find_platform
+
+    if args.calibrate:
+        for name, n in calibrate(config, store, session(args.calibrate).events()).items():
+            out.print(f"{name}: {n} inputs kept for int8", markup=False)
+    platform = find_platform()
+    out.print(f"plans for {platform}", markup=False)
+    with bars(out) as progress:
+        build_plans(config, store, platform, names=args.names, progress=progress)
 
 
 def evaluate(config: Config, args: argparse.Namespace, out: Console) -> int:

@@ -20,6 +20,7 @@ class Encoder(Table):
 
     enabled: bool = True
     backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    precision: Literal["fp32", "fp16", "int8"] = "fp16"
     span: Span
     reliability: Share
     tau: Duration

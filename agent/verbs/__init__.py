@@ -81,8 +81,10 @@ class Parts(Protocol):
     def text_inlet(self, sensors: Sequence[Sensor]) -> Callable[[bytes, int], None] | None:
         """What takes a text that came over MQTT, and its arrival; None where no sensor wants any."""
 
-    def encoders(self, config: Config, sources: Iterable[Source]) -> tuple[dict[Modality, Encoder], Transcriber | None]:
-        """What reads the modalities of these sources."""
+    def encoders(
+        self, config: Config, sources: Iterable[Source], *, live: bool = False
+    ) -> tuple[dict[Modality, Encoder], Transcriber | None]:
+        """What reads the modalities of these sources; ``live`` encoders may change their back end while they run."""
 
     def fusion(self, config: Config) -> LearnedHead | None:
         """The trained fusion head, where the config asks for it."""

@@ -77,7 +77,8 @@ async def _live(
     wall.read()
     listening = Listening.of(config.mqtt, node=config.agent.node, clock=clock, wall=wall)
     sensors = parts.sensors(tables, listening, said_in=args.config)
-    encoders, transcriber = parts.encoders(config, [source for sensor in sensors for source in sensor.sources])
+    sources = [source for sensor in sensors for source in sensor.sources]
+    encoders, transcriber = parts.encoders(config, sources, live=True)
     title = "attune demo" if demo else f"attune {config.agent.node}"
     with Screen(out, wall=wall, title=title) as screen:
         agent = Agent(
