@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -41,7 +42,7 @@ def build_plans(
                 path = store.path(name)
                 plans = plans_of(store)
                 deployment = Deployment.of(path, platform, precision=table.precision, plans=plans)
-                progress(name, _build(deployment, lambda step, name=name: progress(name, step)))
+                progress(name, _build(deployment, partial(progress, name)))
             except EngineError as error:
                 progress(name, "failed")
                 faults.append(str(error))

@@ -12,11 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.config import Config
+from agent.types import Modality, Sample
 from engines import Engine, EngineError, Placement, builder, open_engine, placement
+from engines.models import ModelStore
 from engines.ort import OrtEngine
 from engines.placement import Deployment, Stopped, agree
+from engines.plan_builder import FEEDS, Kept, build_plans, recorded
 from engines.swap import SwappingEngine
 from engines.trt import TrtEngine
+from sensors.session import open_session
 from tests.engine_contract import CONTRACT, WEIGHT, linear
 from tests.fakegpu import FakeGpu, fake_platform
 from tests.outside import ROOT
@@ -257,3 +262,51 @@ def test_a_model_that_tensorrt_cannot_read_is_said_with_the_node(model: Path) ->
 def test_outputs_that_are_not_numbers_never_agree() -> None:
     with pytest.raises(EngineError, match="its y is off by nan"):
         agree({"y": np.full(3, np.nan)}, {"y": np.ones(3)}, precision="int8", name="m")
+
+
+def test_models_build_builds_checks_and_keeps_and_says_each_step(tmp_path: Path) -> None:
+    cached, store = ModelStore(), ModelStore(tmp_path)
+    for file in cached.cache.glob("face-*"):
+        (tmp_path / file.name).hardlink_to(file)
+    config = Config.model_validate({"encoders": {"audio": {"enabled": False}, "text": {"enabled": False}}})
+    said: list[tuple[str, str]] = []
+    names = ["face-encoder", "face-embedding"]
+    for _ in range(2):
+        build_plans(config, store, fake_platform(), names=names, progress=lambda name, step: said.append((name, step)))
+    steps = [step for name, step in said if name == "face-encoder"]
+    assert steps[:2] == ["preparing fp16", "compiling"]
+    assert steps[2].startswith("fp16, built and checked in ")
+    assert steps[3].startswith("fp16, was ready and checked in ")
+    assert len(list((tmp_path / "plans").glob("*.plan"))) == 2
+
+
+def test_models_build_names_every_model_that_failed(tmp_path: Path) -> None:
+    store = ModelStore()
+    store.cache = tmp_path  # so that no plan is there, and the models in the cache are missing
+    config = Config.model_validate({"encoders": {"vision": {"enabled": False}, "audio": {"enabled": False}}})
+    with pytest.raises(EngineError, match=r"language-encoder\.onnx: tensorrt .* ended with 139"):
+        build_plans(config, store, fake_platform(None, "crash"), progress=lambda name, step: None)
+
+
+def test_calibration_keeps_what_real_windows_feed_each_model(tmp_path: Path) -> None:
+    store = ModelStore()
+    config = Config.model_validate({"encoders": {"text": {"enabled": False}, "audio": {"enabled": False}}})
+    session = open_session(ROOT / "sensors" / "demo")
+    events = [e for e in session.events() if isinstance(e, Sample) and e.modality is Modality.VISION][:60]
+    kept = recorded(config, store, events)
+    assert {"face-detector-near", "face-encoder", "face"} <= set(kept)
+    picture = kept["face"].feeds[0]["picture"]
+    assert picture.shape[1:] == (3, 112, 112)
+    assert picture.max() > 100  # a real picture, in 0..255
+    many = Kept([])
+    for n in range(1000):
+        many.add({"x": np.full(1, n)})
+    assert len(many.feeds) <= FEEDS
+    assert [int(each["x"][0]) for each in many.feeds[:3]] == [0, many.stride, 2 * many.stride]
+
+
+def test_a_replay_never_changes_its_back_end_and_a_live_agent_may(model: Path) -> None:
+    """A run that is to come out the same again is answered by one back end from its first window to its last."""
+    assert not isinstance(asked(model, "auto"), SwappingEngine)
+    built(deployed(model)).close()
+    assert isinstance(asked(model, "auto"), TrtEngine)
