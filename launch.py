@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from agent import cli
 from agent.config import Config, ConfigError, SensorTable, load
+from agent.memory import return_memory
 from agent.process import DONE, FAILED, WRONG, leave, log_to, set_level
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     parser = cli.parser(VERBS, default="run", description=__doc__, config=ROOT / "config.toml")
     args = parser.parse_args(argv)
+    return_memory()
     log_to(out if out.is_terminal else None, args.log_level or "INFO")
     try:
         config = load(args.config, [*args.set, *args.set_after])
