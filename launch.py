@@ -152,6 +152,13 @@ def replay(config: Config, args: argparse.Namespace) -> int:
     return replay(config, args, parts=PARTS, out=out)
 
 
+def sessions(config: Config, args: argparse.Namespace) -> int:
+    """List recordings, say what is in them, or export them."""
+    from agent.verbs.sessions import sessions
+
+    return sessions(config, args, parts=PARTS, out=out)
+
+
 def send(config: Config, args: argparse.Namespace) -> int:
     """Send what this host's sensors deliver to an agent on another host."""
     from sensors import verbs
@@ -198,7 +205,9 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     return verbs.evaluate(config, args, out)
 
 
-VERBS = {verb.__name__: verb for verb in (run, record, demo, send, check, devices, models, replay)} | {"eval": evaluate}
+VERBS = {verb.__name__: verb for verb in (run, record, demo, send, check, devices, models, replay, sessions)} | {
+    "eval": evaluate
+}
 """What the command line may ask for; the options of each stand in `agent.cli`."""
 
 

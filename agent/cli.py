@@ -115,6 +115,13 @@ def _send(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--fps", type=_fps, help="pictures a second at most; default: as many as there are")
 
 
+def _sessions(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("action", choices=("list", "info", "export"))
+    verb.add_argument("sessions", nargs="*", metavar="SESSION", help="list: folders; default: [record] out")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="export: a new folder with video, sound and lines")
+    verb.add_argument("--parquet", type=Path, metavar="FILE", help="export: the decisions as a table")
+
+
 _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "eval": _eval,
@@ -122,6 +129,7 @@ _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "record": _record,
     "replay": _replay,
     "send": _send,
+    "sessions": _sessions,
 }
 """By verb, what adds its own options; a verb that has none is not in it."""
 

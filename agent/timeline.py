@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
-COLOURS = ("#9aa0a6", "#e69f00", "#56b4e9", "#d55e00", "#8e6bbf", "#009e73", "#cc79a7", "#0072b2", "#b8a800", "#444444")
-"""Of labels, in the order in which they first come: colours that the colour-blind tell apart (Okabe and Ito 2008)."""
+NEUTRAL, GREY = "neutral", "#9aa0a6"
+COLOURS = ("#e69f00", "#56b4e9", "#d55e00", "#8e6bbf", "#009e73", "#cc79a7", "#0072b2", "#b8a800", "#444444")
+"""Of the other labels, in the order in which they first come; the colour-blind tell them apart (Okabe and Ito 2008)."""
 WIDTH, LEFT, RIGHT, STRIP, GAP, APART = 1000, 60, 15, 70, 34, 60
 
 
@@ -27,7 +28,9 @@ class Strip:
 def timeline(strips: Sequence[Strip], apart: Sequence[float]) -> str:
     """An SVG of runs over the same windows; ``apart`` is 0..1 for each window."""
     labels = list(dict.fromkeys(label for strip in strips for label in strip.labels if label))
-    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+    told = [label for label in labels if label != NEUTRAL]
+    colours = {NEUTRAL: GREY} if NEUTRAL in labels else {}
+    colours |= {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(told)}
     height = 40 + len(strips) * (STRIP + GAP) + APART + GAP + 20
     ends_ns = strips[0].ends_ns
     first_ns, last_ns = (ends_ns[0], ends_ns[-1]) if ends_ns else (0, 0)

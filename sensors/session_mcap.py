@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mcap.records import Channel, Chunk, Message, Metadata, Schema
 
-from agent.recording.format import DECISION, FORMAT, METADATA, ORDER, WINDOW, About, Entry, Kind, Mark, Told
+from agent.recording.format import DECISION, FORMAT, METADATA, ORDER, WINDOW, About, Entry, Kind, Mark, PartSurvey, Told
 from agent.types import Absence, Course, Modality, Sample, Source, Watermark, Window
 from agent.window import SourceState
 from sensors.session_files import MCAP, SessionError
@@ -95,6 +95,10 @@ class McapSession:
                 if name == DECISION:
                     yield message.data
 
+    def survey(self) -> tuple[PartSurvey, ...]:
+        """Read all of it, and count. Raises `SessionError`."""
+        return tuple(_survey(part) for part in self.parts)
+
     def _sources(self) -> Iterator[Source]:
         for fields in self.about.sources:
             try:
@@ -154,6 +158,20 @@ def _extent(path: Path) -> tuple[int, int]:
         if isinstance(chunk, Chunk)
     ]
     return (min(begin for begin, _ in chunks), max(end for _, end in chunks)) if chunks else (0, 0)
+
+
+def _survey(path: Path) -> PartSurvey:
+    records, counts, lost = Records(path), Counter[str](), 0
+    channels: dict[int, str] = {}
+    for record in records:
+        match record:
+            case Channel():
+                channels[record.id] = record.topic
+            case Message():
+                topic = channels.get(record.channel_id, "")
+                counts[topic] += 1
+                lost += topic == ORDER and b'"lost":true' in record.data
+    return PartSurvey(path, path.stat().st_size, records.cut_off_at, counts, lost)
 
 
 def messages(path: Path) -> Iterator[tuple[str, str, Message]]:

@@ -150,7 +150,7 @@ def test_there_is_no_such_session(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("")
     with pytest.raises(SessionError, match=r"found notes\.md, expected a folder with video\.mp4"):
         Session.open(tmp_path)
-    with pytest.raises(SessionError, match=r"found \.md, expected .* one of \.mp4"):
+    with pytest.raises(SessionError, match=r"found \.md, expected .* one of \.mcap"):
         Session.open(tmp_path / "notes.md")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from agent.types import Course, Sample, Watermark, Window
@@ -84,6 +85,20 @@ class Entry:
     at_ns: int
     """When the agent was fed it, or decided it."""
     what: Sample | Watermark | Mark | Told
+
+
+@dataclass(frozen=True, slots=True)
+class PartSurvey:
+    """What is in a part."""
+
+    path: Path
+    nbytes: int
+    cut_off_at: int | None
+    """Where what is whole ends, if it was cut off."""
+    messages: Mapping[str, int]
+    """By topic."""
+    lost: int
+    """Samples whose payload was left out, because the disk was slow or the picture none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from agent.config import Config, SensorTable
 from agent.fusion import LearnedHead
-from agent.recording.format import About, Entry
+from agent.recording.format import About, Entry, PartSurvey
 from agent.remote import Listening
 from agent.seams import Encoder, Sensor, Transcriber
 from agent.types import Modality, Sample, Source, Watermark
@@ -30,6 +30,9 @@ class History(Protocol):
 
     def entries(self) -> Generator[Entry, None, None]:
         """Everything in the order in which it happened, on the clock of then. Raises `SensorError`."""
+
+    def survey(self) -> tuple[PartSurvey, ...]:
+        """What is in its parts; reads all of it. Raises `SensorError`."""
 
     def published(self) -> Generator[bytes, None, None]:
         """The decisions as they were published, as JSON. Raises `SensorError`."""
