@@ -47,6 +47,7 @@ export class Answer {
     const { decision } = this.#message;
     const p = percent(decision.confidence);
     say(by("label-text"), labelled(decision.label));
+    by("answer").dataset.seq = decision.seq;
     by("answer").style.setProperty("--colour", labelColour(decision.label));
     say(by("sure"), decision.abstained ? t("unsure.why", { p }) : t("sure", { p }));
     facts(by("facts"), [

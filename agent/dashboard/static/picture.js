@@ -9,6 +9,7 @@ const FRESH_MS = 1600; // older boxes are not drawn over a newer picture
 export class Picture {
   #bitmap = null;
   #shown = { source: null, t: 0 };
+  #seen = new Set(); // sources that have pictures
   #decoding = false;
   #preview = true;
   #message = null;
@@ -29,25 +30,21 @@ export class Picture {
 
   async picture({ source, t: at, jpeg }) {
     const chosen = this.#message?.decision.modalities.vision?.source;
-    if (this.#decoding || (chosen && this.#knows(chosen) && source !== chosen)) return;
+    if (this.#decoding || (chosen && this.#seen.has(chosen) && source !== chosen)) return;
     this.#decoding = true;
     try {
       const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
       this.#bitmap?.close();
       this.#bitmap = bitmap;
+      const other = source !== this.#shown.source;
       this.#shown = { source, t: at };
-      this.#seen.set(source, at);
+      if (other) this.words();
+      this.#seen.add(source);
       by("no-picture").hidden = true;
       soon(this.#paint);
     } finally {
       this.#decoding = false;
     }
-  }
-
-  #seen = new Map();
-
-  #knows(source) {
-    return this.#seen.has(source);
   }
 
   words() {

@@ -34,7 +34,7 @@ export class Sayings {
   }
 
   words() {
-    this.#list.replaceChildren(...(this.#all.length ? this.#all.map(row) : [h("li", { class: "caption" }, t("words.none"))]));
+    this.#list.replaceChildren(...(this.#all.length ? this.#all.map(row) : [h("div", { class: "caption" }, t("words.none"))]));
     this.#down = true;
     this.#follow();
   }
@@ -46,7 +46,7 @@ export class Sayings {
 
 function row({ t: at, source, origin, lang, text }) {
   return h(
-    "li",
+    "div",
     { class: origin },
     h("p", { class: "meta" }, `${clock(at)} · ${t(origin === "speech" ? "said" : "typed")} · ${source}`),
     h("p", { lang, dir: "auto" }, text),

@@ -359,9 +359,10 @@ export function told(event) {
 
 /** A window in words. */
 function sentence({ t: at, label, p, conflict, m, ms }) {
-  const parts = Object.entries(m).map(([name, said]) =>
-    Array.isArray(said) ? `${t(name)} ${labelled(said[0])} ${percent(said[1])}` : `${t(name)} ${t(`why.${said}`)}`,
-  );
+  const parts = ["vision", "audio", "text"].map((name) => {
+    const said = m[name];
+    return Array.isArray(said) ? `${t(name)} ${labelled(said[0])} ${percent(said[1])}` : `${t(name)} ${t(`why.${said}`)}`;
+  });
   const head = [clock(at), `${labelled(label)} ${percent(p)}`, `${t("conflict")} ${percent(conflict)}`];
   return [...head, ...parts, millis(ms)].join(" · ");
 }
