@@ -12,6 +12,7 @@ from rich.console import Console
 
 from agent.clock import MS, RealClock, WallClock
 from agent.config import Config, SensorTable
+from agent.privacy import Outlet, may_leave
 from agent.process import DONE, WRONG, until_signal
 from agent.remote import Listening
 from agent.seams import Sensor
@@ -37,6 +38,9 @@ def send(config: Config, args: argparse.Namespace, *, opened: Opener) -> int:
         return WRONG
     if config.mqtt.broker.startswith("embedded"):
         print("send: name the broker of the agent that listens with --to mqtt://HOST[:PORT]", file=sys.stderr)
+        return WRONG
+    if not may_leave(config, Outlet.SEND):
+        print(f'{args.config}: [privacy] raw_media = "never" keeps pictures and sound in the process', file=sys.stderr)
         return WRONG
     asyncio.run(until_signal(_send(config, tables, args=args, opened=opened)))
     return DONE
