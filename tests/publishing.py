@@ -58,7 +58,7 @@ class Talker(Publisher):
         )
 
 
-def talker(broker: str, on_command: CommandHandler | None = None, **settings: object) -> Talker:
+def talker(broker: str, on_command: CommandHandler | None = None, **settings: Any) -> Talker:
     """A publisher with these settings of ``[mqtt]``."""
     return Talker(broker, settings=settings, on_command=on_command)
 

@@ -136,9 +136,9 @@ async def either(*jobs: Coroutine[Any, Any, None]) -> None:
             for task in alive:
                 task.cancel()  # more than once if need be, see heed_cancellation
             await asyncio.wait(alive, timeout=0.1)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
+        failed = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    for error in failed:
+        raise error
 
 
 def heed_cancellation() -> None:
