@@ -45,7 +45,7 @@ class Reload:
         self._read = read
         self._learned = learned
         self._adopt = adopt
-        self._failures = (ConfigError, *failures)
+        self._failures: tuple[type[Exception], ...] = (ConfigError, *failures)
 
     async def __call__(self) -> Reply:
         """Do it; an `agent.control.Control.reloading`."""
@@ -69,10 +69,8 @@ def changes_live(key: str) -> bool:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """The keys in which two configs differ, as written in the file; of an event's rule only its name is told."""
-    left, right = dict(_leaves(one.model_dump())), dict(_leaves(other.model_dump()))
-    keys = [key for key in {**left, **right} if left.get(key, _ABSENT) != right.get(key, _ABSENT)]
-    return list(dict.fromkeys(".".join(key.split(".")[:2]) if key.startswith("events") else key for key in keys))
+    """The keys in which two configs differ, as written in the file; of a table that only one has, its name."""
+    return list(_differing(one.model_dump(by_alias=True), other.model_dump(by_alias=True)))
 
 
 def merge(running: Config, found: Config) -> Config:
@@ -95,12 +93,13 @@ def merge(running: Config, found: Config) -> Config:
 _ABSENT = object()
 
 
-def _leaves(tables: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in tables.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
+def _differing(one: Mapping[str, object], other: Mapping[str, object], above: str = "") -> Iterator[str]:
+    for name in {**one, **other}:
+        left, right = one.get(name, _ABSENT), other.get(name, _ABSENT)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from _differing(left, right, f"{above}{name}.")
+        elif left != right:
+            yield above + name
 
 
 def _said(live: list[str], stuck: list[str]) -> str:
