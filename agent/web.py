@@ -109,6 +109,7 @@ class WebServer:
                 proxy_headers=False,
                 limit_concurrency=CONNECTIONS,
                 ws_max_size=MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # most of what is sent are pictures, and the road is short
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

@@ -132,6 +132,7 @@ class Dashboard:
             work.create_task(self._serve(), name="dashboard server")
 
     async def _serve(self) -> None:
+        await asyncio.to_thread(_import_server)
         try:
             await self._server.run()
         except WebError as error:
@@ -205,3 +206,12 @@ class Dashboard:
 
     def _ms(self, t_ns: int) -> float:
         return messages.ms(self._wall, t_ns)
+
+
+def _import_server() -> None:
+    """Import what serves: beside the loop, which it would hold up for some tenths of a second."""
+    import uvicorn
+    import uvicorn.protocols.http.h11_impl
+    import uvicorn.protocols.websockets.websockets_sansio_impl
+
+    import agent.dashboard.site  # noqa: F401
