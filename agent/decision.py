@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.fusion import TINY, Combined, Floats, LearnedHead, Recalibration, Rule, rebased
+from agent.fusion import TINY, Combined, Floats, LearnedHead, Recalibration, Rule, leaked, rebased
 from agent.smoothing import StickyFilter
 from agent.types import Evidence, Modality
 
@@ -77,7 +77,9 @@ class FusionHead:
         smoothing: StickyFilter | None,
         abstain_below: float,
         recalibration: Recalibration | None = None,
+        leak: float = 0.0,
     ) -> None:
+        """``leak`` in 0..1 bounds what one modality may rule out, whatever the rule: see `agent.fusion.leaked`."""
         self.labels = tuple(labels)
         self.prior = prior
         self.rule = rule.name
@@ -86,6 +88,7 @@ class FusionHead:
         self._smoothing = smoothing
         self._abstain_below = abstain_below
         self._recalibration = recalibration or Recalibration()
+        self._leak = leak
         known = all(label in PAD_ANCHORS for label in labels)
         self._anchors = np.array([PAD_ANCHORS[label] for label in labels]) / 2 + 0.5 if known else None  # (K, 2)
 
@@ -146,8 +149,9 @@ class FusionHead:
         for e in evidence:
             row = ROWS[e.modality]
             said[row], priors[row], trusted[row] = e.probs, e.prior, weights[e.modality]
-        combined = self._rule.combine(rebased(said, priors, self.prior), trusted, silent, self.prior)
-        return combined, self._recalibration.apply(combined.probs, self.prior, int(np.count_nonzero(trusted)))
+        believed = leaked(rebased(said, priors, self.prior), self.prior, self._leak)
+        combined = self._rule.combine(believed, trusted, silent, self.prior)
+        return combined, self._recalibration.apply(combined.probs, self.prior, trusted > 0)
 
     def _dimensions(
         self, probs: Floats, evidence: Sequence[Evidence], weights: Mapping[Modality, float]

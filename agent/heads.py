@@ -26,6 +26,7 @@ def build_head(config: Config, learned: LearnedHead | None = None) -> FusionHead
         smoothing=StickyFilter(prior, dwell_ns=fusion.dwell, trust=fusion.trust) if fusion.dwell else None,
         abstain_below=fusion.abstain_below,
         recalibration=Recalibration(fusion.temperatures),
+        leak=fusion.leak,
     )
 
 

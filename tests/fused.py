@@ -23,7 +23,7 @@ def quarrelsome(modalities: int, labels: int) -> Learned:
             mix=np.tile(mix, (modalities, 1, 1)),
             bias=np.tile(np.linspace(-0.5, 0.5, labels), (modalities, 1)),
             gamma=np.full(modalities, 1.7),
-            log_temperature=np.linspace(0.1, 0.9, modalities),
+            log_temperature=np.array([0.15 * subset.bit_count() for subset in range(1, 2**modalities)]),
             quarrel=0.4 * (1 - np.eye(modalities)),
         )
     )

@@ -19,7 +19,12 @@ UNIFORM = np.full(3, 1 / 3)
 SKEWED = np.array([0.8, 0.15, 0.05])
 
 
-def head(rule: Rule, *, prior: Floats = UNIFORM, recalibration: Recalibration | None = None) -> FusionHead:
+ONE = np.array([True])
+
+
+def head(
+    rule: Rule, *, prior: Floats = UNIFORM, recalibration: Recalibration | None = None, leak: float = 0.0
+) -> FusionHead:
     return FusionHead(
         rule,
         labels=LABELS,
@@ -28,6 +33,7 @@ def head(rule: Rule, *, prior: Floats = UNIFORM, recalibration: Recalibration | 
         smoothing=None,
         abstain_below=0.0,
         recalibration=recalibration,
+        leak=leak,
     )
 
 
@@ -68,11 +74,43 @@ def test_the_result_is_recalibrated_by_how_many_were_there() -> None:
     assert cooled.judge([vision, said(Modality.TEXT, SKEWED, quality=0.0)], 0).probs == pytest.approx(SKEWED)
 
 
+def test_the_result_is_recalibrated_by_which_were_there() -> None:
+    temperatures = np.linspace(0.5, 2, 7)
+    judged = head(Bayes(), recalibration=Recalibration(temperatures.tolist()))
+    for number, temperature in enumerate(temperatures.tolist(), 1):
+        there = [m for bit, m in enumerate(Modality) if number >> bit & 1]
+        odds = (SKEWED * 3) ** (len(there) / temperature)
+        assert judged.judge([said(m, SKEWED) for m in there], 0).probs == pytest.approx(odds / odds.sum())
+    assert judged.judge([], 0).probs == pytest.approx(UNIFORM)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_with_a_leak_nobody_rules_a_label_out(rule: type[Rule]) -> None:
+    sure = said(Modality.AUDIO, np.array([1 - 2e-9, 1e-9, 1e-9]))
+    verdict = head(rule(), leak=0.1).judge([sure], 0)
+    believed = np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    if rule.name != "vote":  # which asks for the label alone
+        assert verdict.probs == pytest.approx(believed)
+    unsure = head(rule(), prior=SKEWED, leak=0.1).judge([said(Modality.AUDIO, UNIFORM, UNIFORM)], 0)
+    if rule.name != "vote":
+        assert unsure.probs == pytest.approx(SKEWED), "what says nothing still says nothing"
+
+
+def test_a_leak_ends_the_veto_of_one_against_two() -> None:
+    torn = [
+        said(Modality.VISION, np.array([0.9, 0.05, 0.05])),
+        said(Modality.TEXT, np.array([0.9, 0.05, 0.05])),
+        said(Modality.AUDIO, np.array([1e-4, 0.3, 0.7 - 1e-4])),
+    ]
+    assert head(Bayes()).judge(torn, 0).label == "c"
+    assert head(Bayes(), leak=0.05).judge(torn, 0).label == "a"
+
+
 def test_recalibration_tempers_the_evidence_and_not_the_prior() -> None:
     hot = Recalibration([20.0])
-    assert hot.apply(SKEWED, SKEWED, 1) == pytest.approx(SKEWED)
+    assert hot.apply(SKEWED, SKEWED, ONE) == pytest.approx(SKEWED)
     odds = SKEWED * (np.array([0.2, 0.3, 0.5]) / SKEWED) ** (1 / 20)
-    assert hot.apply(np.array([0.2, 0.3, 0.5]), SKEWED, 1) == pytest.approx(odds / odds.sum())
+    assert hot.apply(np.array([0.2, 0.3, 0.5]), SKEWED, ONE) == pytest.approx(odds / odds.sum())
     with pytest.raises(ValueError, match=r"temperatures must be from 0\.05 to 20; found \[0\]"):
         Recalibration([0])
 
@@ -82,7 +120,7 @@ def test_the_temperature_that_was_put_in_is_found_again(temperature: float) -> N
     rng = np.random.default_rng(1)
     right = 0.97 * rng.dirichlet(np.full(3, 0.7), 20_000) + 0.01
     labels = (rng.random((len(right), 1)) > right.cumsum(axis=1)).sum(axis=1)
-    overdone = np.stack([Recalibration([1 / temperature]).apply(p, SKEWED, 1) for p in right])
+    overdone = np.stack([Recalibration([1 / temperature]).apply(p, SKEWED, ONE) for p in right])
     assert fit_temperature(overdone, labels, SKEWED) == pytest.approx(temperature, rel=0.05)
 
 
@@ -96,7 +134,7 @@ def test_a_temperature_has_bounds_whatever_the_labels() -> None:
 
 def configured(tmp_path: Path, *overrides: str) -> Config:
     path = tmp_path / "config.toml"
-    path.write_text('[agent]\nlabels = ["a", "b", "c"]\n[fusion]\ndwell = "0 s"\nabstain_below = 0.0\n')
+    path.write_text('[agent]\nlabels = ["a", "b", "c"]\n[fusion]\ndwell = "0 s"\nabstain_below = 0.0\nleak = 0.0\n')
     return load(path, [*overrides, *(f"encoders.{m}.reliability=1" for m in ("vision", "audio", "text"))])
 
 
@@ -121,6 +159,9 @@ def test_the_config_sets_the_rules(tmp_path: Path) -> None:
     cooled = head(Bayes(), recalibration=Recalibration([3.0])).judge(TORN, 0).probs
     assert probs("fusion.temperature=3") == pytest.approx(cooled)
     assert probs("fusion.temperature=[1, 3]") == pytest.approx(cooled)
+    assert probs("fusion.temperature=[1, 1, 1, 1, 3, 1, 1]") == pytest.approx(cooled)
+    leaky = head(Bayes(), leak=0.3).judge(TORN, 0).probs
+    assert probs("fusion.leak=0.3") == pytest.approx(leaky)
 
 
 @pytest.mark.parametrize("temperature", ["0", "[]", "[1, true]", "hot", "[1, nan]", "100"])

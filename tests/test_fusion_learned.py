@@ -55,12 +55,15 @@ def test_gamma_is_the_exponent_of_the_weight() -> None:
     assert answer(replace(BAYES, gamma=np.array([2.0, 2.0]))) == pytest.approx(answer(BAYES, squared))
 
 
-def test_the_temperature_depends_on_how_many_are_there() -> None:
-    head = replace(BAYES, log_temperature=np.log([1.0, 2.0]))
+def test_the_temperature_depends_on_which_are_there() -> None:
+    head = replace(BAYES, log_temperature=np.log([1.0, 4.0, 2.0]))
     halved = Situation(BOTH.probs, BOTH.weights / 2, BOTH.priors, FLAT)
     assert answer(head) == pytest.approx(answer(BAYES, halved))
     alone = Situation(BOTH.probs, np.array([0.9, 0.0]), BOTH.priors, FLAT)
     assert answer(head, alone) == pytest.approx(answer(BAYES, alone))
+    other = Situation(BOTH.probs, np.array([0.0, 0.8]), BOTH.priors, FLAT)
+    quartered = Situation(BOTH.probs, np.array([0.0, 0.2]), BOTH.priors, FLAT)
+    assert answer(head, other) == pytest.approx(answer(BAYES, quartered))
 
 
 def test_who_quarrels_is_less_sure() -> None:
@@ -96,7 +99,7 @@ def test_it_survives_a_file(tmp_path: Path) -> None:
         ({"bias": np.full((2, 3), np.nan)}, "bias must be float64, finite and within ±100"),
         ({"bias": np.full((2, 3), "x")}, "bias must hold numbers; found <U1"),
         ({"gamma": np.array([1.0, 0.0])}, "gamma must be above 0"),
-        ({"log_temperature": np.array([0.0, 9.0])}, "log_temperature must be float64, finite and within ±5"),
+        ({"log_temperature": np.array([0.0, 9.0, 0.0])}, "log_temperature must be float64, finite and within ±5"),
         ({"quarrel": np.array([[0, 1.0], [0, 0]])}, "quarrel must be symmetric"),
         ({"quarrel": np.eye(2)}, "quarrel must be symmetric, with a diagonal of 0"),
         ({"labels": np.array(["a", "b", "a"])}, "labels must be different names"),

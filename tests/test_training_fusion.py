@@ -9,15 +9,15 @@ import pytest
 
 from agent.config import Config, load
 from agent.decision import read_learned
-from agent.fusion import RULES, Bayes, Learned, LearnedHead, Recalibration
+from agent.fusion import RULES, Bayes, Learned, LearnedHead, Recalibration, subset_of
 from agent.types import F64, Modality
 from engines.evaluation.metrics import report
 from engines.evaluation.pool import Pool
 from engines.evaluation.triples import MODALITIES, Recalibrated, Triples, draw, fuse, judge
 from engines.training import __main__ as program
 from engines.training import fusion_parts
-from engines.training.fusion import Plan, halves, train
-from engines.training.fusion_fit import SUBSETS, Cases, fit_head, likelihood, temperatures
+from engines.training.fusion import LEAKS, Plan, halves, train
+from engines.training.fusion_fit import SUBSETS, Cases, fit_head, leak_cost, likelihood, pooled, temperatures
 from tests.outside import ROOT
 
 LABELS = ("neutral", "happy", "sad")
@@ -55,9 +55,42 @@ def triples(made: Mapping[Modality, Sequence[Pool]], *, seed: int = 1) -> Triple
 
 def test_temperatures_take_back_what_was_overdone() -> None:
     honest, overdone = temperatures(Bayes(), triples(pools())), temperatures(Bayes(), triples(pools(sharp=3)))
-    assert len(honest) == 3
-    assert honest == pytest.approx([1, 1, 1], abs=0.15)
-    assert overdone == pytest.approx([3, 3, 3], rel=0.15)
+    assert honest == pytest.approx([1] * 7, abs=0.2)
+    assert overdone == pytest.approx([3] * 7, rel=0.2)
+
+
+def test_each_subset_has_a_temperature_of_its_own() -> None:
+    made = pools()
+    made[Modality.TEXT] = [pool(seed=2, habit=np.zeros(K), sharp=3)]
+    found = dict(zip(SUBSETS, temperatures(Bayes(), triples(made)), strict=True))
+    assert found[(0,)] == pytest.approx(1, abs=0.2)
+    assert found[(0, 1)] == pytest.approx(1, abs=0.2)
+    assert found[(2,)] == pytest.approx(3, rel=0.2)
+    assert tuple(sorted(SUBSETS, key=lambda subset: subset_of(np.isin(range(3), subset)))) == SUBSETS
+
+
+def test_all_at_once_bayes_is_what_it_is_one_by_one() -> None:
+    drawn = triples(pools(habit=1.0)).thinned(0.3, np.random.default_rng(0))
+    np.testing.assert_allclose(pooled(drawn), fuse(Bayes(), drawn)[0], atol=1e-12)
+
+
+def test_a_leak_costs_little_where_nobody_errs_and_pays_where_somebody_does() -> None:
+    own, other = triples(pools()), triples(pools(seed=50), seed=2)
+    honest = [leak_cost(own, other, leak) for leak in (0.0, 0.02, 0.5)]
+    assert honest[1] == pytest.approx(honest[0], abs=0.01)
+    assert honest[2] > honest[0] + 0.005
+    erring = [astray(triples_) for triples_ in (own, other)]
+    assert leak_cost(*erring, 0.05) < leak_cost(*erring, 0.0)
+
+
+def astray(drawn: Triples) -> Triples:
+    """One in twenty of the parts is somebody else's."""
+    rng = np.random.default_rng(3)
+    probs = drawn.probs.copy()
+    for m in range(len(MODALITIES)):
+        wrong = np.flatnonzero(rng.random(len(probs)) < 0.05)
+        probs[wrong, m] = probs[rng.permutation(len(probs))[: len(wrong)], m]
+    return replace(drawn, probs=probs)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -137,6 +170,9 @@ def test_training_is_the_same_every_time_and_its_head_can_be_read(tmp_path: Path
     for name, array in again.arrays().items():
         np.testing.assert_array_equal(read.arrays()[name], array)
     assert set(figures["temperature"]) == set(RULES)
+    assert figures["leak"] in LEAKS
+    costs = figures["nll by leak, other half"]
+    assert costs[f"{figures['leak']:g}"] <= costs["within"]
     seen = figures["nll by penalty, other half"]
     assert seen[f"{figures['penalty']:g}"] == min(value for name, value in seen.items() if name != "bayes")
     assert figures["other half"]["learned"]["nll"] < figures["other half"]["bayes, as it is"]["nll"]

@@ -14,7 +14,7 @@ formulae do; where the priors differ from the agent's, carry the posteriors over
 To add a rule, write its class in `agent.fusion.rules` (or a module beside it) and put it into `RULES`.
 """
 
-from agent.fusion.base import TINY, Combined, Floats, Heard, Rule, Settings, rebased
+from agent.fusion.base import TINY, Combined, Floats, Heard, Rule, Settings, leaked, rebased, subset_of
 from agent.fusion.conflict import conflict
 from agent.fusion.dempster import Dempster, conjunction
 from agent.fusion.fuzzy import Fuzzy, log1p_lambda
@@ -42,6 +42,8 @@ __all__ = [
     "conflict",
     "conjunction",
     "fit_temperature",
+    "leaked",
     "log1p_lambda",
     "rebased",
+    "subset_of",
 ]

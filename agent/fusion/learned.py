@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from agent.fusion.base import Combined, Floats, Heard, Rule, refuse_above_one, softmax
+from agent.fusion.base import Combined, Floats, Heard, Rule, refuse_above_one, softmax, subset_of
 from agent.fusion.conflict import conflict
 
 BOUND = 100.0
@@ -33,13 +33,14 @@ class LearnedHead:
     gamma: Floats
     """(M,), above 0: exponent of the weight; 1 takes the weight as it is, towards 0 whatever is there counts fully."""
     log_temperature: Floats
-    """(M,): log of the temperature with 1, 2, … M modalities there; 0 leaves the logits as they are."""
+    """(2^M - 1,): log of the temperature by which are there, see `subset_of`; 0 leaves the logits as they are."""
     quarrel: Floats
     """(M, M), symmetric: what the conflict of a pair (0..1) adds to the log temperature; the diagonal is 0."""
 
     def __post_init__(self) -> None:
         m, k = len(self.modalities), len(self.labels)
-        wanted = {"mix": (m, k, k), "bias": (m, k), "gamma": (m,), "log_temperature": (m,), "quarrel": (m, m)}
+        wanted = {"mix": (m, k, k), "bias": (m, k), "gamma": (m,), "quarrel": (m, m)}
+        wanted["log_temperature"] = (2**m - 1,)
         for name, shape in wanted.items():
             array, bound = getattr(self, name), LOG_BOUND if name in ("log_temperature", "quarrel") else BOUND
             if array.shape != shape:
@@ -66,7 +67,7 @@ class LearnedHead:
             mix=np.tile(np.eye(k), (m, 1, 1)),
             bias=np.zeros((m, k)),
             gamma=np.ones(m),
-            log_temperature=np.zeros(m),
+            log_temperature=np.zeros(2**m - 1),
             quarrel=np.zeros((m, m)),
         )
 
@@ -91,7 +92,7 @@ class Learned(Rule):
     """`Bayes` with trained parameters: log P = log π + (Σ w_m^γ_m (A_m d_m + b_m)) / T - log Z.
 
     d_m = log p_m - log π_m less its mean over the labels, A_m is ``mix``, b_m ``bias``, and
-    log T = ``log_temperature`` for as many modalities as are there + Σ over pairs ``quarrel`` * their conflict. A
+    log T = ``log_temperature`` of those that are there + Σ over pairs ``quarrel`` * their conflict. A
     modality that is not there adds nothing, so that every subset has an answer, and none at all gives π.
 
     The parameters belong to named modalities: the rows of `combine` are all of ``head.modalities`` in that order, with
@@ -122,7 +123,8 @@ class Learned(Rule):
         return softmax(np.log(heard.prior) + pulls.sum(axis=0)), np.ptp(pulls, axis=1)
 
     def _temperature(self, heard: Heard) -> float:
-        log_temperature = float(self._head.log_temperature[len(heard.rows) - 1])
+        there = np.isin(np.arange(heard.count), heard.rows)
+        log_temperature = float(self._head.log_temperature[subset_of(there)])
         for i, row in enumerate(heard.rows):
             for j, other in enumerate(heard.rows[:i]):
                 if quarrel := float(self._head.quarrel[row, other]):

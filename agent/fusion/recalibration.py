@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from agent.fusion.base import TINY, Floats, softmax
+from agent.fusion.base import TINY, Floats, softmax, subset_of
 
 
 class Recalibration:
@@ -16,22 +16,30 @@ class Recalibration:
 
     The prior itself is not tempered, so that "nothing known" stays the prior at every temperature (with a uniform prior
     it is the temperature scaling of Guo et al. 2017). Modalities share causes, so that fusing more of them overstates
-    more: T may differ by how many were there.
+    more, and what is too sure with faces is not sure enough with voices: T may differ by how many were there, or by
+    which.
     """
 
     BOUNDS: ClassVar[tuple[float, float]] = (0.05, 20.0)
     """Of a temperature: beyond them the answer is a certainty or the prior."""
 
     def __init__(self, temperatures: Sequence[float] = (1.0,)) -> None:
-        """T with one modality, with two, …; the last holds for more. Each is within `BOUNDS`; 1 changes nothing."""
+        """T with one modality, with two, …, of which the last holds for more; or one for each subset of the modalities.
+
+        Of M modalities these are 2^M - 1, in the order of `subset_of`. Each is within `BOUNDS`; 1 changes nothing.
+        """
         least, most = self.BOUNDS
         if not temperatures or not all(least <= t <= most for t in temperatures):
             raise ValueError(f"fusion: temperatures must be from {least:g} to {most:g}; found {list(temperatures)}")
         self._temperatures = tuple(temperatures)
 
-    def apply(self, probs: Floats, prior: Floats, count: int) -> Floats:
-        """The posterior (K,) of ``count`` modalities, recalibrated; ``prior`` (K,) is the agent's."""
-        temperature = self._temperatures[min(max(count, 1), len(self._temperatures)) - 1]
+    def apply(self, probs: Floats, prior: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+        """The posterior (K,) of the modalities ``there`` (M,), recalibrated; ``prior`` (K,) is the agent's."""
+        known = self._temperatures
+        if len(there) > 1 and len(known) == 2 ** len(there) - 1:
+            temperature = known[max(subset_of(there), 0)]
+        else:
+            temperature = known[min(max(int(np.count_nonzero(there)), 1), len(known)) - 1]
         if temperature == 1:
             return probs
         log_prior = np.log(np.maximum(prior, TINY))

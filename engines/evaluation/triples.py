@@ -3,7 +3,7 @@
 Drawing each part apart from the others makes them independent given the label, which is what the rules assume; what
 real scenes share beyond the label is not measured. Each label that all three have is drawn equally often. Weights are
 reliability * quality as the agent computes them, for evidence of no age; posteriors are carried over to the agent's
-prior before the rules see them, as `agent.decision.FusionHead` does.
+prior, and believed up to the leak, before the rules see them, as `agent.decision.FusionHead` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agent.fusion import Combined, Floats, Recalibration, Rule, rebased
+from agent.fusion import Combined, Floats, Recalibration, Rule, leaked, rebased
 from agent.types import F64, Modality
 from engines.evaluation.dataset import DataError
 from engines.evaluation.metrics import Bools, Ints, Report, report
@@ -47,7 +47,7 @@ class Recalibrated:
     def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
         """As `agent.fusion.Rule.combine`."""
         combined = self.rule.combine(probs, weights, priors, prior)
-        return replace(combined, probs=self.recalibration.apply(combined.probs, prior, int(np.count_nonzero(weights))))
+        return replace(combined, probs=self.recalibration.apply(combined.probs, prior, weights > 0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,7 @@ class Triples:
     y: Ints
     """(N,)."""
     probs: F64
-    """(N, M, K), under the agent's prior."""
+    """(N, M, K), under the agent's prior, each believed up to the leak."""
     quality: F64
     """(N, M), 0..1."""
     there: Bools
@@ -112,6 +112,7 @@ def draw(
     reliability: Mapping[Modality, float],
     prior: F64,
     seed: int,
+    leak: float = 0.0,
     partly: bool = False,
 ) -> Triples:
     """`per_label` triples of each label that all modalities have, with replacement.
@@ -134,7 +135,9 @@ def draw(
             [rng.choice(np.flatnonzero(pools[m][0].y == k) if own[k] else [0], per_label) for k in shared]
         )
         grade = spoiling.integers(len(pools[m]), size=len(y))
-        found["probs"].append(np.stack([rebased(p.probs, p.priors, prior) for p in pools[m]])[grade, rows])
+        probs = np.stack([p.probs for p in pools[m]])[grade, rows]
+        priors = np.stack([p.priors for p in pools[m]])[grade, rows]
+        found["probs"].append(leaked(rebased(probs, priors, prior), prior, leak))
         found["quality"].append(np.stack([p.quality for p in pools[m]])[grade, rows])
         found["there"].append(np.stack([p.answered for p in pools[m]])[grade, rows] & own[y])
     return Triples(

@@ -63,7 +63,9 @@ def _measure_fusion(config: Config, args: argparse.Namespace, console: Console) 
 
     def drawn(*grades: int) -> triples.Triples:
         some = {m: [pools[m][grade] for grade in grades] for m in Modality}
-        return triples.draw(some, per_label=args.triples, reliability=reliability, prior=prior, seed=SEED)
+        return triples.draw(
+            some, per_label=args.triples, reliability=reliability, prior=prior, seed=SEED, leak=config.fusion.leak
+        )
 
     rules = deployed(config, _learned(config))
     grades = range(1, GRADES + 1)

@@ -9,35 +9,72 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import minimize
 
-from agent.fusion import LearnedHead, conflict, fit_temperature
+from agent.fusion import TINY, LearnedHead, conflict, fit_temperature, leaked
 from agent.types import F64
 from engines.evaluation.metrics import Bools, Ints
 from engines.evaluation.triples import MODALITIES, Combines, Triples, fuse
 
-SUBSETS = tuple(subset for size in (1, 2, 3) for subset in combinations(range(len(MODALITIES)), size))
-"""What may be there of a triple; the head is trained on all of them alike, so that it answers whatever is missing."""
+SUBSETS = tuple(tuple(m for m in range(len(MODALITIES)) if bits >> m & 1) for bits in range(1, 2 ** len(MODALITIES)))
+"""What may be there of a triple, in the order of `agent.fusion.subset_of`; the head is trained on all of them alike, so
+that it answers whatever is missing."""
 PAIRS = tuple(combinations(range(len(MODALITIES)), 2))
 BOUNDS = {"mix": 10.0, "bias": 10.0, "gamma": 1.5, "log_temperature": 3.0, "quarrel": 3.0}
 """Beyond which no parameter goes: a difference from `LearnedHead.bayes`, of gamma the logarithm."""
 
 
 def temperatures(rule: Combines, triples: Triples) -> tuple[float, ...]:
-    """T of `agent.fusion.Recalibration` with one modality, with two, with three, each over every such subset.
+    """T of `agent.fusion.Recalibration` for each of `SUBSETS`.
 
     A label that such triples lack is left out of the posteriors: how likely it is cannot be learned from them.
     """
     found = []
-    for size in range(1, len(MODALITIES) + 1):
-        parts = []
-        for subset in (subset for subset in SUBSETS if len(subset) == size):
-            some = triples.only(subset)
-            whole = np.count_nonzero(some.weights, axis=1) == size
-            parts.append((fuse(rule, some)[0][whole], some.y[whole]))
-        probs, y = (np.concatenate([part[i] for part in parts]) for i in range(2))
-        labels, y = np.unique(y, return_inverse=True)
-        prior = triples.prior[labels] / triples.prior[labels].sum()
-        found.append(fit_temperature(probs[:, labels] / probs[:, labels].sum(axis=1, keepdims=True), y, prior))
+    for subset in SUBSETS:
+        some = _whole(triples, subset)
+        probs, y, prior = _among_their_own(fuse(rule, some)[0], some)
+        found.append(fit_temperature(probs, y, prior))
     return tuple(found)
+
+
+def leak_cost(fitted: Triples, other: Triples, leak: float) -> float:
+    """NLL of `agent.fusion.Bayes` on `other`, were posteriors believed up to `leak`; the mean over `SUBSETS`.
+
+    With the temperatures fitted to `fitted`; both are given without a leak.
+    """
+    costs = []
+    for subset in SUBSETS:
+        own, rest = (_whole(_leaked(triples, leak), subset) for triples in (fitted, other))
+        temperature = fit_temperature(*_among_their_own(pooled(own), own))
+        probs, y, prior = _among_their_own(pooled(rest), rest)
+        logits = np.log(prior) + (np.log(probs) - np.log(prior)) / temperature
+        each = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
+        costs.append(float(each.mean()))
+    return float(np.mean(costs))
+
+
+def pooled(triples: Triples) -> F64:
+    """(N, K): what `agent.fusion.Bayes` makes of them, all at once."""
+    log_prior = np.log(triples.prior)
+    logits = log_prior + np.einsum("nm,nmk->nk", triples.weights, np.log(triples.probs) - log_prior)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def _leaked(triples: Triples, leak: float) -> Triples:
+    return replace(triples, probs=leaked(triples.probs, triples.prior, leak))
+
+
+def _whole(triples: Triples, subset: Sequence[int]) -> Triples:
+    """Those of which all of the subset is there, and nothing else."""
+    some = triples.only(subset)
+    return some.of_items(np.flatnonzero(np.count_nonzero(some.weights, axis=1) == len(subset)))
+
+
+def _among_their_own(probs: F64, triples: Triples) -> tuple[F64, Ints, F64]:
+    """Posteriors (N, K), labels (N,) and prior (K,), all of the labels alone that the triples have."""
+    labels, y = np.unique(triples.y, return_inverse=True)
+    own = np.maximum(probs[:, labels], TINY)  # a vote may be for none of them
+    own /= own.sum(axis=1, keepdims=True)
+    return own, y, triples.prior[labels] / triples.prior[labels].sum()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +154,7 @@ class _Slots:
             "mix": (m, k, k),
             "bias": (m, k),
             "gamma": (m,),
-            "log_temperature": (m,),
+            "log_temperature": (len(SUBSETS),),
             "quarrel": (len(PAIRS),),
         }
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()]).tolist()
@@ -159,8 +196,8 @@ def _loss(cases: Cases, slots: _Slots, theta: F64, penalty: float) -> tuple[floa
     logs = np.log(np.where(there, cases.weights, 1.0))  # (N, M)
     pull = np.exp(np.exp(part["gamma"]) * logs) * there  # w^γ
     said = np.einsum("mij,nmj->nmi", slots.eye + part["mix"], cases.ratios, optimize=True) + part["bias"]  # (N, M, K)
-    count = np.count_nonzero(there, axis=1) - 1
-    cool = np.exp(-part["log_temperature"][count] - cases.conflicts @ part["quarrel"])  # (N,), 1 / T
+    which = there @ (1 << np.arange(len(MODALITIES))) - 1
+    cool = np.exp(-part["log_temperature"][which] - cases.conflicts @ part["quarrel"])  # (N,), 1 / T
     total = (pull[..., np.newaxis] * said).sum(axis=1)  # (N, K)
     logits = np.where(cases.open, cases.log_prior + cool[:, np.newaxis] * total, -np.inf)
     logits -= logits.max(axis=1, keepdims=True)
@@ -179,7 +216,7 @@ def _loss(cases: Cases, slots: _Slots, theta: F64, penalty: float) -> tuple[floa
         "mix": np.einsum("nmi,nmj->mij", own, cases.ratios, optimize=True),
         "bias": own.sum(axis=0),
         "gamma": ((own * said).sum(axis=2) * logs).sum(axis=0) * np.exp(part["gamma"]),
-        "log_temperature": np.bincount(count, weights=heat, minlength=len(MODALITIES)),
+        "log_temperature": np.bincount(which, weights=heat, minlength=len(SUBSETS)),
         "quarrel": heat @ cases.conflicts,
     }
     return loss, np.concatenate([slopes[name].ravel() for name in slots.shapes]) + 2 * penalty * theta
