@@ -112,6 +112,9 @@ class VoiceEncoder:
         if self._embedding is not None:
             self._embedding.close()
 
+    def __str__(self) -> str:
+        return f"voices to labels: {self._embedding or 'pitch and tilt alone'}"
+
     def _hear(self, source: str, blocks: Sequence[Sample]) -> list[Utterance]:
         listener = self._listeners.get(source)
         if listener is None:
