@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 TICK_NS = 100 * MS
 """From one look at the sound to the next."""
+SOCKETS = "uvicorn.protocols.websockets.websockets_sansio_impl"
 TICKS_A_REPORT = 10
 """Counters are told once in so many."""
 
@@ -210,8 +212,5 @@ class Dashboard:
 
 def _import_server() -> None:
     """Import what serves: beside the loop, which it would hold up for some tenths of a second."""
-    import uvicorn
-    import uvicorn.protocols.http.h11_impl
-    import uvicorn.protocols.websockets.websockets_sansio_impl
-
-    import agent.dashboard.site  # noqa: F401
+    for name in ("agent.dashboard.site", "uvicorn", "uvicorn.protocols.http.h11_impl", SOCKETS):
+        importlib.import_module(name)
