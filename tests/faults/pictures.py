@@ -47,7 +47,7 @@ class StreamServer:
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -61,10 +61,12 @@ class StreamServer:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
+    def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.create_task(self._serve(reader, writer))
         self._links.add(link)
+        link.add_done_callback(self._links.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(f"HTTP/1.0 200 OK\r\nContent-Type: {self.KIND}\r\n\r\n".encode())
@@ -75,7 +77,6 @@ class StreamServer:
         except (OSError, asyncio.IncompleteReadError):  # it has seen enough
             pass
         finally:
-            self._links.discard(link)
             writer.transport.abort()
 
 

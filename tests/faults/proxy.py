@@ -79,10 +79,12 @@ class Proxy:
             self._carried.clear()
             await self._carried.wait()
 
-    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
+    def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.create_task(self._link(reader, writer))
         self._links.add(link)
+        link.add_done_callback(self._links.discard)
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._free.wait()
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
@@ -102,7 +104,6 @@ class Proxy:
         except OSError:  # the far end is not there
             pass
         finally:
-            self._links.discard(link)
             writer.transport.abort()
 
     async def _carry(
