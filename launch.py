@@ -198,6 +198,13 @@ def models(config: Config, args: argparse.Namespace) -> int:
     return verbs.models(config, args, out, session=PARTS.session)
 
 
+def bench(config: Config, args: argparse.Namespace) -> int:
+    """Time the networks on the back ends of this machine."""
+    from engines import verbs
+
+    return verbs.bench(config, args, out)
+
+
 def evaluate(config: Config, args: argparse.Namespace) -> int:
     """Measure an encoder as deployed on labelled data."""
     from engines import verbs
@@ -205,7 +212,7 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     return verbs.evaluate(config, args, out)
 
 
-VERBS = {verb.__name__: verb for verb in (run, record, demo, send, check, devices, models, replay, sessions)} | {
+VERBS = {verb.__name__: verb for verb in (run, record, demo, send, check, devices, models, bench, replay, sessions)} | {
     "eval": evaluate
 }
 """What the command line may ask for; the options of each stand in `agent.cli`."""

@@ -63,6 +63,13 @@ def _models(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--calibrate", metavar="SESSION", help="build: fit int8 to this session; a path, or demo")
 
 
+def _bench(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("what", choices=("engines",), help="engines: each network on each back end of this machine")
+    verb.add_argument("names", nargs="*", metavar="NAME", help="models; default: all that the encoders place")
+    verb.add_argument("--threads", type=_count, default=1, metavar="N", help="of ONNX Runtime; 1 is the agent's")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON")
+
+
 def _record(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, metavar="DIR", help="where recordings go; default: [record] out")
     verb.add_argument(
@@ -74,6 +81,13 @@ def _replay(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("sessions", nargs="*", metavar="SESSION", help='a recording, a folder or file, or "demo"')
     verb.add_argument("--speed", type=_speed, default=None, help='factor, 1 is real time; "max" is the default')
     verb.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
+    verb.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="all sessions at once on a Ray cluster, by default of this machine's cores; --out is a folder then",
+    )
     verb.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="where the decisions of two --out files differ"
     )
@@ -123,6 +137,7 @@ def _sessions(verb: argparse.ArgumentParser) -> None:
 
 
 _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "bench": _bench,
     "demo": _demo,
     "eval": _eval,
     "models": _models,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from engines.models import ModelStore
 from engines.models import Progress as Told
+
+if TYPE_CHECKING:
+    from engines.benchmark import Figures
 
 
 def fetch_with_bars(store: ModelStore, names: Sequence[str], console: Console) -> None:
@@ -35,6 +39,15 @@ def bars(console: Console) -> Iterator[Told]:
                 tasks[name] = shown.add_task(step, name=name, total=None)
 
         yield progress
+
+
+def figures_table(found: Sequence[Figures]) -> Table:
+    """What each network costs on each back end."""
+    table = Table("model", "back end", "batch", "p50", "p99", "items/s", "floor", "times the floor")
+    for f in found:
+        times = (f"{f.p50_ms:.2f} ms", f"{f.p99_ms:.2f} ms", f"{f.per_s:.0f}", f"{f.floor_ms:.2f} ms", f"{f.ratio:.1f}")
+        table.add_row(f.model, f.way, str(f.batch), *times)
+    return table
 
 
 def models_table(store: ModelStore) -> Table:

@@ -58,6 +58,35 @@ def _build(
         build_plans(config, store, platform, names=args.names, progress=progress)
 
 
+def bench(config: Config, args: argparse.Namespace, out: Console) -> int:
+    """Time each network on each back end of this machine."""
+    import json
+    import platform
+
+    import onnxruntime
+
+    from engines import EngineError
+    from engines.benchmark import as_json, measure
+    from engines.screen import figures_table
+    from engines.trt import find_platform
+
+    try:
+        found = find_platform()
+    except EngineError as error:
+        found = None
+        out.print(f"no TensorRT: {error}", markup=False)
+    device = str(found) if found else "no GPU"
+    out.print(f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, {device}", markup=False)
+    store = ModelStore.configured(config.models)
+    figures = measure(
+        store, found, names=args.names, threads=args.threads, said=lambda line: out.print(line, markup=False)
+    )
+    out.print(figures_table(figures))
+    if args.json:
+        args.json.write_text(json.dumps({"device": device, "figures": as_json(figures)}, indent=1), encoding="utf-8")
+    return DONE
+
+
 def evaluate(config: Config, args: argparse.Namespace, out: Console) -> int:
     """Measure an encoder as deployed on labelled data."""
     from engines.evaluation.dataset import DataError

@@ -7,7 +7,20 @@ import os
 import platform
 import sys
 
-from tests.bench import align, budget, clocks, encoders, fleet, lipsync, pipeline, process, remote, window
+from tests.bench import (
+    align,
+    budget,
+    clocks,
+    dashboard,
+    encoders,
+    engines,
+    fleet,
+    lipsync,
+    pipeline,
+    process,
+    remote,
+    window,
+)
 
 BENCHES = {
     "window": window.main,
@@ -15,13 +28,15 @@ BENCHES = {
     "pipeline": pipeline.main,
     "process": process.main,
     "encoders": encoders.main,
+    "engines": engines.main,
     "budget": budget.main,
     "clocks": clocks.main,
+    "dashboard": dashboard.main,
     "fleet": fleet.main,
     "lipsync": lipsync.main,
     "remote": remote.main,
 }
-LONG = {"fleet", "lipsync", "remote"}
+LONG = {"dashboard", "fleet", "lipsync", "remote"}
 
 
 def main() -> None:

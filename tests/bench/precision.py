@@ -40,7 +40,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", action="append", default=[], required=True)
     arguments.add_argument("--split", action="append", default=[])
-    arguments.add_argument("--items", type=int, default=300)
+    arguments.add_argument("--items", type=int, default=50, help="of each label")
     asked = arguments.parse_args()
     logging.disable(logging.WARNING)
     splits = dict(pair.split("=") for pair in asked.split)
@@ -49,7 +49,7 @@ def main() -> None:
         name, _, folder = pair.partition("=")
         modality = Modality(name)
         data = read(Path(folder), modality, labels=Config().agent.labels, split=splits.get(name))
-        compare(modality, data.few(asked.items + FITTED, seed=0))
+        compare(modality, data.few(asked.items, seed=0))
 
 
 def compare(modality: Modality, data: Dataset) -> None:
