@@ -33,6 +33,10 @@ def replay(config: Config, args: argparse.Namespace, *, parts: Parts, out: Conso
     if not args.sessions:
         print('replay: name a session, or "demo" for the bundled one', file=sys.stderr)
         return WRONG
+    if args.ray:
+        from agent.verbs.cluster import replay_many
+
+        return replay_many(config, args, parts=parts, out=out)
     try:
         sessions = [parts.session(name) for name in args.sessions]
     except SensorError as error:

@@ -11,6 +11,7 @@ from tests.bench import (
     align,
     budget,
     clocks,
+    cluster,
     dashboard,
     encoders,
     engines,
@@ -32,11 +33,12 @@ BENCHES = {
     "budget": budget.main,
     "clocks": clocks.main,
     "dashboard": dashboard.main,
+    "cluster": cluster.main,
     "fleet": fleet.main,
     "lipsync": lipsync.main,
     "remote": remote.main,
 }
-LONG = {"dashboard", "fleet", "lipsync", "remote"}
+LONG = {"cluster", "dashboard", "fleet", "lipsync", "remote"}
 
 
 def main() -> None:
