@@ -68,7 +68,7 @@ async def test_a_stop_leaves_offline_behind(broker: str) -> None:
 
 
 async def test_a_stop_at_any_moment_is_heeded(broker: str) -> None:
-    for turns in range(0, 400, 7):
+    for turns in range(0, 400, 13):
         p = talker(broker)
         task = asyncio.create_task(p.run())
         for turn in range(turns):
@@ -100,7 +100,7 @@ async def test_while_the_broker_is_away_decisions_wait_within_the_bound(tmp_path
     for seq in range(5):
         p.decision(decision(seq))
     assert p.counted.counts["publish.dropped"] == 2
-    async with mosquitto(port, tmp_path):
+    async with mosquitto(port, tmp_path, "allow_anonymous true", "sys_interval 1"):
         live = asyncio.create_task(collect(port, 3, "decision", protocol=aiomqtt.ProtocolVersion.V5, distinct=False))
         await collect_subscribed(port)
         async with running(p):

@@ -20,7 +20,6 @@ from agent.config import Mqtt
 from agent.metrics import Metrics
 from agent.mqtt.address import Address
 from agent.mqtt.commands import Commands, contract_topics
-from agent.mqtt.connection import either
 from agent.mqtt.discovery import announcement
 from agent.mqtt.inlet import Inlet
 from agent.mqtt.line import GOODBYE_S, Line
@@ -130,11 +129,16 @@ class Publisher:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say ``offline`` and leave."""
-        work = [self._outbox.run(), self._line.run()]
-        if self._commands:
-            work.append(self._commands.run())
         try:
-            await either(*work)
+            async with asyncio.TaskGroup() as beside:
+                helpers = [beside.create_task(self._outbox.run(), name="outbox")]
+                if self._commands:
+                    helpers.append(beside.create_task(self._commands.run(), name="mqtt commands"))
+                try:
+                    await self._line.run()
+                finally:
+                    for helper in helpers:
+                        helper.cancel()
         finally:
             await self._outbox.close()
 
