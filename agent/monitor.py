@@ -58,6 +58,7 @@ class Monitor:
         async with asyncio.TaskGroup() as work:
             if self.server:
                 work.create_task(self.server.run(), name="metrics server")
+                await self.server.address()  # who hears that it is up may ask at once
             if self.notifier:
                 service = Service(self.notifier, self._clock, lambda: "; ".join(self.health.ill()), self.health.line)
                 work.create_task(service.run(), name="systemd")

@@ -51,7 +51,7 @@ COUNTERS: tuple[tuple[str, str, str], ...] = (
 """Which counters of `Metrics` make up which family: the first pattern that fits decides; its groups are the labels."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Telemetry:
     """Collects for Prometheus; an `agent.metrics.Metrics` and what else knows something."""
 
