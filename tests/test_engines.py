@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from engines import EngineError, open_engine
+from engines.benchmark import Rates, Work, work_of
 from engines.models import ModelStore
+from engines.ort import OrtEngine
+from tests.engine_contract import linear
 from tests.outside import ROOT
 
 
@@ -48,3 +51,16 @@ def test_the_runtime_collects_no_usage_data(tmp_path: Path) -> None:
     model = str(ModelStore().path("face-encoder"))
     subprocess.run([sys.executable, "-c", script, model], cwd=ROOT, env=env, check=True)
     assert [str(path) for path in tmp_path.rglob("*")] == []
+
+
+def test_the_floor_counts_multiplications_and_bytes(tmp_path: Path) -> None:
+    path = linear(tmp_path / "linear.onnx")
+    work = work_of(path, {"x": np.ones((2, 5, 4), np.float32)}, "fp16")
+    assert work == Work(flops=2 * (2 * 5 * 3) * 4, bytes=4 * (2 * 5 * 4) + 4 * (2 * 5 * 3) + 2 * 12)
+    rates = Rates(flops_per_s=240e6, bytes_per_s=304e9, call_s=1e-6)
+    assert rates.floor_s(work) == pytest.approx(2e-6)
+    (taken,) = OrtEngine(ModelStore().path("face-encoder")).inputs
+    pictures = {taken.name: np.zeros((2, 1, 64, 64), np.float32)}
+    path = ModelStore().path("face-encoder")
+    two, one = (work_of(path, {taken.name: pictures[taken.name][:n]}, "fp32") for n in (2, 1))
+    assert two.flops == 2 * one.flops > 1e7
