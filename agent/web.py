@@ -55,7 +55,7 @@ class WebServer:
         self._serving: asyncio.Future[Endpoint] | None = None
 
     async def address(self) -> Endpoint:
-        """Where it listens, with the port that it got; waits until it does. To be asked while `run` runs or soon will."""
+        """Where it listens, with the port that it got; waits until it does. Ask while `run` runs, or soon will."""
         return await asyncio.shield(self._found())
 
     async def run(self) -> None:
