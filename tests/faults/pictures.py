@@ -36,6 +36,7 @@ class StreamServer:
     """``async with`` serves a stream over HTTP to whoever asks, each client from its beginning."""
 
     KIND: ClassVar[str]
+    PAUSE_S: ClassVar[float] = 1 / FPS
 
     def __init__(self) -> None:
         self.port = 0
@@ -43,7 +44,7 @@ class StreamServer:
         self._links: set[asyncio.Task[None]] = set()
 
     def pieces(self) -> Iterator[bytes]:
-        """What is sent, one piece every 1 / `FPS` s."""
+        """What is sent, with a pause of `PAUSE_S` after each piece; after the last the connection is cut."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
@@ -73,7 +74,7 @@ class StreamServer:
             for piece in self.pieces():
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(1 / FPS)
+                await asyncio.sleep(self.PAUSE_S)
         except (OSError, asyncio.IncompleteReadError):  # it has seen enough
             pass
         finally:
