@@ -92,14 +92,19 @@ class LiveAgent:
         self._pipeline.suspend()
         if self._waiting:
             self._waiting = replace(self._waiting, parts={}, missing=dict.fromkeys(Modality, Absence.DISABLED))
-        closed = asyncio.create_task(self._switch.until_closed(), name="closing")
+        closed = asyncio.create_task(self._let_go(), name="closing")
         late = asyncio.create_task(self._clock.sleep_until(self._clock.now_ns() + CLOSE_NS), name="closing too slowly")
         try:
             await asyncio.wait([closed, late], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            closed.cancel()
             late.cancel()
+            if not closed.cancel():
+                closed.result()
         return self.open if self.paused else ()
+
+    async def _let_go(self) -> None:
+        await self._pipeline.forget()
+        await self._switch.until_closed()
 
     def resume(self) -> None:
         """Switch sensing on again; every sensor opens anew, but for those whose input had ended."""

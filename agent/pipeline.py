@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from agent.account import Timed, absences, believed, contributions
@@ -17,7 +18,7 @@ from agent.budget import Budget
 from agent.clock import SECOND, Clock
 from agent.decision import FusionHead, Verdict
 from agent.metrics import Metrics
-from agent.seams import Encoder, EncoderError, Transcriber
+from agent.seams import Encoder, EncoderError, Forgetful, Transcriber
 from agent.selection import Selection
 from agent.types import (
     Course,
@@ -144,6 +145,13 @@ class Pipeline:
         self.window.forget()
         if self._transcriber:
             self.window.mark(SPEECH, SourceState.DISABLED)
+
+    async def forget(self) -> None:
+        """Have the encoders forget what they remember of the sources; returns when they have."""
+        for modality, encoder in self._encoders.items():
+            if isinstance(encoder, Forgetful):
+                for source in self.window.sources(modality):
+                    await self._workers[modality].run(partial(encoder.forget, source))
 
     def resume(self) -> None:
         """Sensing goes on."""

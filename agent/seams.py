@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.types import Decided, Modality, Reading, Sample, Source, Utterance, Watermark
 from agent.window import SourceState
@@ -63,6 +63,14 @@ class Encoder(Protocol):
 
     def close(self) -> None:
         """Free the engines."""
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """An encoder that remembers more of a source than what it made of the samples in memory, such as a voice."""
+
+    def forget(self, source: str) -> None:
+        """Drop all that; in the encoder's thread."""
 
 
 class Transcriber(Protocol):

@@ -82,6 +82,10 @@ class SlidingWindow:
         self._cut_end_ns = _BEFORE_ALL
         self.next_end_ns = (start_ns // hop_ns + 1) * hop_ns
 
+    def sources(self, modality: Modality) -> list[str]:
+        """Names of the sources of a modality."""
+        return [name for name, stream in self._streams.items() if stream.source.modality is modality]
+
     @property
     def deadline_ns(self) -> int:
         """When the next window will be cut, settled or not."""

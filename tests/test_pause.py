@@ -141,6 +141,16 @@ async def test_windows_go_on_and_say_disabled_and_nothing_is_shown_or_kept() -> 
     await living.end()
 
 
+async def test_encoders_forget_the_sources() -> None:
+    clock, forgotten = VirtualClock(), list[str]()
+    living = Living(clock, Camera(clock))
+    living.encoder.forget = forgotten.append  # type: ignore[attr-defined]
+    await living.on(2)
+    await living.agent.pause()
+    assert forgotten == ["camera"]
+    await living.end()
+
+
 async def test_one_that_hangs_in_closing_is_named_and_holds_up_no_other() -> None:
     clock = VirtualClock()
     hangs, other = Camera(clock), Camera(clock, "other", Source("other", VISION))
