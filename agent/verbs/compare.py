@@ -105,16 +105,24 @@ def _show(pairs: Sequence[Pair], *, names: tuple[str, str], out: Console) -> Non
     if len(apart) > SHOWN:
         out.print(f"… and {len(apart) - SHOWN} more")
     both = [pair for pair in pairs if pair.left and pair.right]
-    same = sum(pair.left == pair.right for pair in both)
+    same = sum(untimed(pair.left) == untimed(pair.right) for pair in both)
     relabelled = sum(pair.relabelled for pair in both)
     mean = sum(pair.moved for pair in both) / max(1, len(both))
     out.print(
-        f"{len(both)} windows in both: {same} alike in all, {relabelled} with another label,"
+        f"{len(both)} windows in both: {same} alike in all but latencies, {relabelled} with another label,"
         f" probabilities moved by {mean:.3f} on average and {max((p.moved for p in both), default=0.0):.3f} at most;"
         f" {sum(p.right is None for p in pairs)} only in {names[0]}, {sum(p.left is None for p in pairs)} only in"
         f" {names[1]}",
         soft_wrap=True,
     )
+
+
+def untimed(decision: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A decision without how long things took."""
+    if decision is None:
+        return None
+    modalities = {m: {k: v for k, v in said.items() if k != "encode_ms"} for m, said in decision["modalities"].items()}
+    return {key: value for key, value in decision.items() if key != "latency_ms"} | {"modalities": modalities}
 
 
 def _said(decision: Mapping[str, Any] | None) -> str:
