@@ -37,10 +37,16 @@ def decision(seq: int, label: str | None = "happy") -> Decision:
 
 
 class Talker(Publisher):
-    """A publisher of the node ``kiosk-1``, with what it counted and the texts that came."""
+    """A publisher, with what it counted and the texts that came."""
 
     def __init__(
-        self, broker: str, *, settings: Mapping[str, object], on_command: CommandHandler | None, **more: Any
+        self,
+        broker: str,
+        *,
+        settings: Mapping[str, object],
+        on_command: CommandHandler | None,
+        node: str = "kiosk-1",
+        **more: Any,
     ) -> None:
         wall = WallClock()
         wall.calibrate(0, 1_795_255_200 * SECOND)
@@ -48,7 +54,7 @@ class Talker(Publisher):
         self.texts: asyncio.Queue[bytes] = asyncio.Queue()
         super().__init__(
             Mqtt.model_validate({"broker": broker, **settings}),
-            node="kiosk-1",
+            node=node,
             wall=wall,
             clock=RealClock(),
             metrics=self.counted,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -161,7 +162,7 @@ class Line:
         refusals = Backoff()
         while True:
             for row in await self._outbox.oldest():
-                event = Message(f"{self._root}/event", row.body, qos=1)
+                event = _event(f"{self._root}/event", row.body)
                 while not await self._deliver(client, event):
                     await self._clock.sleep_until(self._clock.now_ns() + refusals.next_ns())
                 refusals.reset()
@@ -188,3 +189,8 @@ class Line:
                 )
             return False
         return True
+
+
+def _event(topic: str, body: bytes) -> Message:
+    said = json.loads(body)
+    return Message(topic, body, qos=1, trace=said.get("decision"), capture=said.get("time"))
