@@ -61,7 +61,8 @@ def compare(modality: Modality, data: Dataset) -> None:
         kept: dict[str, Kept] = {}
         posteriors(modality, fitted, recording(kept))
         for name, each in kept.items():
-            write_calibration(Path(folder) / f"{name}.npz", each.feeds)
+            if each.feeds:  # a far detector may never have been asked
+                write_calibration(Path(folder) / f"{name}.npz", each.feeds)
         placed = {ModelStore().path(name) for name in PLACED[modality]}
         wide = posteriors(modality, measured, exchanged(placed, "fp32", Path(folder)))
         say(modality, "as it is", wide, posteriors(modality, measured, lambda path, threads: OrtEngine(path)))
@@ -101,7 +102,7 @@ def exchanged(placed: set[Path], precision: Precision, folder: Path, *, convolut
     made: Mapping[Path, bytes] = {
         path: prepare(path, precision, folder / f"{path.name}.npz", convolutions=convolutions).model
         for path in placed
-        if precision != "int8" or (folder / f"{path.name}.npz").exists()  # a far detector may never have been asked
+        if precision != "int8" or (folder / f"{path.name}.npz").exists()
     }
     return lambda path, threads: OrtEngine(path, content=made.get(path))
 
