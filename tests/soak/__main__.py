@@ -51,7 +51,7 @@ def steady(looks: list[Usage], *, most: float) -> bool:
     """Whether memory grew by less than ``most`` MiB/h, and threads and descriptors not at all."""
     quarter = len(looks) // 4
     first, last = looks[: quarter + 1], looks[-quarter - 1 :]
-    flat = all(max(held(look) for look in last) <= max(held(look) for look in first) for held in (_threads, _files))
+    flat = all(min(held(look) for look in last) <= min(held(look) for look in first) for held in (_threads, _files))
     return flat and Trend.of(looks).mib_per_h < most
 
 
@@ -77,6 +77,7 @@ async def _live(args: argparse.Namespace) -> tuple[list[Usage], str, float]:
     heard = live.Heard()
     looks = [look async for look in live.soak(args.minutes, heard)]
     print(f"{heard.decisions} decisions heard by {heard.visits} readers one after the other; counts {heard.counts}")
+    print(f"missing: {dict(heard.missing)}")
     return looks, "live, the demo with the embedded broker", WARM_LIVE_S
 
 

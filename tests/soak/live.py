@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ class Heard:
 
     decisions: int = 0
     visits: int = 0
+    missing: Counter[str] = field(default_factory=Counter)
+    """Of the decisions, by modality and reason."""
     counts: dict[str, int] = field(default_factory=dict)
     """Of its newest metrics."""
 
@@ -70,6 +73,7 @@ async def _read(client: aiomqtt.Client, heard: Heard) -> None:
             heard.counts = document["counts"]
             continue
         heard.decisions += 1
+        heard.missing.update(f"{modality} {reason}" for modality, reason in document["missing"].items())
         taken += 1
         if taken == STAYS:
             return
