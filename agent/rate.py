@@ -8,7 +8,8 @@ from agent.clock import SECOND
 class RateLimit:
     """At most so many a second on the average, and as many at once."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: float) -> None:
+        """At least 1."""
         self._rate_hz = rate_hz
         self._left = float(rate_hz)
         self._at_ns: int | None = None

@@ -49,6 +49,7 @@ def open_sensor(name: str, table: tables.SensorTable, *, clock: Clock, wall: Wal
                 mono_ns=wall.mono_ns,
                 max_delay_ns=table.max_delay,
                 max_bytes=table.max_size,
+                max_rate_hz=table.max_rate,
                 delivery=table.delivery,
             )
         case tables.StdinSensor():

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from agent.clock import MS, SECOND, Clock
 from agent.delivery import Delivery, NeverDrop, Reason
 from agent.mailbox import Mailbox
+from agent.rate import RateLimit
 from agent.seams import Sensor, SensorError
 from agent.types import Modality, Sample, Source, Text, Watermark
 from sensors.message import Message, Unreadable, parse
@@ -31,10 +32,10 @@ MAX_FUTURE_NS = SECOND
 class TextInbox:
     """A `Sensor` of one text source, fed by `put`.
 
-    Whatever comes in, nothing is raised. `drops` counts by reason. Left out: ``size`` (above `max_bytes`), ``utf8``,
-    ``json`` (begins with ``{`` and is none), ``field`` (no usable "text"), ``empty``, and by `delivery` those of
-    `agent.delivery`. Taken, but put right: ``stamp`` (not a time, or not a plausible one: arrival is used), ``lang``
-    (not a language tag: ignored).
+    Whatever comes in, nothing is raised. `drops` counts by reason. Left out: ``rate`` (more than `max_rate_hz`),
+    ``size`` (above `max_bytes`), ``utf8``, ``json`` (begins with ``{`` and is none), ``field`` (no usable "text"),
+    ``empty``, and by `delivery` those of `agent.delivery`. Taken, but put right: ``stamp`` (not a time, or not a
+    plausible one: arrival is used), ``lang`` (not a language tag: ignored).
 
     With `NeverDrop` what was taken in is delivered. Who can wait awaits `room` first and loses nothing; who can not,
     such as the MQTT client, is refused when the bound is reached, which is counted and logged.
@@ -48,6 +49,7 @@ class TextInbox:
         mono_ns: Callable[[int], int],
         max_delay_ns: int = MAX_DELAY_NS,
         max_bytes: int = MAX_BYTES,
+        max_rate_hz: float | None = None,
         delivery: Delivery = NeverDrop(),  # noqa: B008 - frozen
     ) -> None:
         """`mono_ns` converts wall-clock ns since the Unix epoch to `clock`."""
@@ -58,6 +60,7 @@ class TextInbox:
         self._mono_ns = mono_ns
         self._max_delay_ns = max_delay_ns
         self._max_bytes = max_bytes
+        self._rate = RateLimit(max_rate_hz) if max_rate_hz else None
         self._waiting: Mailbox[Sample] = Mailbox(delivery, drops=self.drops)
         self._refusing = False
         self._wake = asyncio.Event()
@@ -67,6 +70,9 @@ class TextInbox:
 
     def put(self, payload: bytes, arrival_ns: int) -> None:
         """Take in one message that came at `arrival_ns`; on the loop's thread, never blocks, never raises."""
+        if self._rate and not self._rate.passes(arrival_ns):
+            self.drops["rate"] += 1
+            return
         if len(payload) > self._max_bytes:
             self.drops["size"] += 1
             return

@@ -27,13 +27,18 @@ WALL = 1_800_000_000 * SECOND
 
 
 def make_inbox(
-    clock: VirtualClock | None = None, *, max_bytes: int = MAX_BYTES, delivery: Delivery | None = None
+    clock: VirtualClock | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_rate_hz: float | None = None,
+    delivery: Delivery | None = None,
 ) -> TextInbox:
     return TextInbox(
         "text",
         clock=clock or VirtualClock(NOW),
         mono_ns=lambda wall_ns: wall_ns - WALL + NOW,
         max_bytes=max_bytes,
+        max_rate_hz=max_rate_hz,
         delivery=delivery or NeverDrop(),
     )
 
@@ -194,6 +199,16 @@ def test_whatever_comes_is_taken_or_counted(batch: list[bytes]) -> None:
     corrected = inbox.drops["stamp"] + inbox.drops["lang"]
     assert len(samples) + inbox.drops.total() - corrected == len(batch)
     assert all(NOW - 10 * SECOND <= sample.t_ns <= sample.arrival_ns for sample in samples)
+
+
+def test_a_flood_is_thinned_out_before_anything_is_read_of_it() -> None:
+    inbox = make_inbox(max_rate_hz=50, delivery=NeverDrop(1000))
+    for n in range(2000):  # 1,000 a second for two seconds
+        inbox.put(b"hello", NOW + n * SECOND // 1000)
+    inbox.close()
+    samples = asyncio.run(read_samples(inbox, 1000))
+    assert 145 <= len(samples) <= 150, "a second's worth at once, and then as the time goes"
+    assert inbox.drops == {"rate": 2000 - len(samples)}
 
 
 @given(st.integers(1_000_000_000, 4_000_000_000), st.sampled_from([1, 1000, 10**6, 10**9]))

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from agent.clock import MS, SECOND
 from agent.config.delivery import AnyDelivery, SoundDelivery
-from agent.config.scalars import Count, Duration, Level, Size
+from agent.config.scalars import Count, Duration, Level, Rate, Size
 from agent.config.table import Table
 from agent.delivery import Delivery, NeverDrop, Queue
 from agent.types import Modality
@@ -62,6 +62,7 @@ class TextSensor(Table):
     kind: Literal["text"]
     max_delay: Duration = 10 * SECOND
     max_size: Size = 64 << 10
+    max_rate: Annotated[Rate, Field(ge=1)] = 50.0
     delivery: AnyDelivery = NeverDrop(64)
 
 
