@@ -68,11 +68,12 @@ def _failures() -> tuple[type[Exception], ...]:
     """What may go wrong while running and says in its message what to do. Asked for only when something was raised."""
     from agent.broker import BrokerError
     from agent.seams import EncoderError, SensorError
+    from agent.view import ViewError
     from agent.web import WebError
     from engines.evaluation.output import OutputError
     from engines.models import ModelError
 
-    return BrokerError, EncoderError, ModelError, OutputError, SensorError, WebError
+    return BrokerError, EncoderError, ModelError, OutputError, SensorError, ViewError, WebError
 
 
 def _leaves(group: BaseExceptionGroup) -> list[BaseException]:

@@ -29,6 +29,8 @@ class Outlet(StrEnum):
     """Into the files of a recorded session."""
     DASHBOARD = "dashboard"
     """The preview on the dashboard's page."""
+    VIEW = "view"
+    """To a viewer or a file of Rerun."""
     SEND = "send"
     """To the agent on another host, by the verb of that name, which does nothing else."""
 
@@ -44,7 +46,7 @@ def may_leave(config: Config, outlet: Outlet) -> bool:
     match outlet:
         case Outlet.DASHBOARD:
             return config.dashboard.shows_pictures
-        case Outlet.RECORD | Outlet.SEND:
+        case Outlet.RECORD | Outlet.SEND | Outlet.VIEW:
             return True
         case _ as never:
             assert_never(never)

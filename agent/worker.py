@@ -34,8 +34,10 @@ class Worker:
         self._work.put(partial(_fulfil, future, work))
         return await asyncio.wrap_future(future)
 
-    def dismiss(self) -> None:
-        """Let the thread end once it has done what it was given."""
+    def dismiss(self, last: Callable[[], object] | None = None) -> None:
+        """Let the thread end once it has done what it was given, and ``last``, whose result nobody hears of."""
+        if last:
+            self._work.put(partial(_fulfil, Future(), last))
         self._work.put(None)
 
     def ended(self, patience_s: float) -> bool:

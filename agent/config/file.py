@@ -23,6 +23,7 @@ from agent.config.record import Record
 from agent.config.scalars import Level
 from agent.config.sensors import SensorTable
 from agent.config.table import Table
+from agent.config.view import View
 
 
 class ConfigError(Exception):
@@ -62,6 +63,7 @@ class Config(Table):
     dashboard: Dashboard = Dashboard()
     events: dict[Level, Event] | None = None
     privacy: Privacy = Privacy()
+    view: View = View()
 
     @field_validator("events")
     @classmethod

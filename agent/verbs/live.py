@@ -17,7 +17,7 @@ from agent.clock import MS, Clock, RealClock, WallClock
 from agent.config import Config, ReplaySensor, SensorTable, load
 from agent.fusion import LearnedHead
 from agent.mqtt import Address
-from agent.privacy import for_demonstration, remind, require_lawful
+from agent.privacy import Outlet, for_demonstration, may_leave, remind, require_lawful
 from agent.process import DONE, WRONG, on_hangup, set_level, until_signal
 from agent.reload import Reload
 from agent.remote import Listening
@@ -96,6 +96,7 @@ async def _live(
         if config.dashboard.wanted(demo=demo):
             _serve_dashboard(config, agent, encoders, listening)
         _watch(config, agent, clock)
+        _show_in_rerun(config, agent, wall)
         attach_recorder(agent, config, sensors=sensors, transcribes=transcriber is not None, clock=clock, wall=wall)
         agent.control.reloading = _reloading(config, agent, args=args, parts=parts, demo=demo)
         on_hangup(agent.control.reload_soon)
@@ -129,6 +130,16 @@ def _watch(config: Config, agent: Agent, clock: Clock) -> None:
     from agent.monitor import Monitor
 
     agent.attach(Monitor(config, pipeline=agent.pipeline, dropped=agent.dropped, clock=clock, environment=os.environ))
+
+
+def _show_in_rerun(config: Config, agent: Agent, wall: WallClock) -> None:
+    if not config.view.rerun:
+        return
+    from agent.view import RerunView
+
+    pictures = may_leave(config, Outlet.VIEW)
+    view = RerunView(config.view, node=config.agent.node, wall=wall, metrics=agent.pipeline.metrics, pictures=pictures)
+    agent.attach(view)
 
 
 def _serve_dashboard(config: Config, agent: Agent, encoders: Mapping[Modality, Encoder], listening: Listening) -> None:
