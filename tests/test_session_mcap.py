@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_what_sensors_delivered_comes_out_bit_by_bit(folder: Path) -> None:
 
 def test_the_official_readers_accept_it(folder: Path) -> None:
     """The `mcap` library with its checksums, Foxglove's own message classes, and JSON Schema's own validator."""
-    messages = {"/camera": CompressedImage, "/microphone": RawAudio, "/text": Log, "/speech": Log}
+    messages: dict[str, Any] = {"/camera": CompressedImage, "/microphone": RawAudio, "/text": Log, "/speech": Log}
     named = ("ORDER", "WINDOW", "DECISION", "EVENT", "METRICS")
     rows = {f"/attune/{name.lower()}": vars(schemas)[name] for name in named}
     seen: set[str] = set()

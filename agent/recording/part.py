@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 from foxglove_schemas_protobuf.Log_pb2 import Log
@@ -112,6 +113,11 @@ class Part:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        with suppress(OSError):
+            self._file.close()
 
     def _message(self, sample: Sample, data: bytes, *, log_ns: int, publish_ns: int) -> None:
         name = topic(sample.source)

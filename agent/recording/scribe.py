@@ -38,6 +38,7 @@ class Scribe:
         self._shelf = shelf
         self._table = table
         self._part: Part | None = None
+        self._unsafe = 0  # items since the last flush
         self._part_ns = 0
         self._at_ns = 0
         self._flushed_s = 0.0
@@ -81,8 +82,9 @@ class Scribe:
 
     def _take(self, item: Item) -> None:
         self._at_ns = max(self._at_ns, item.log_ns)
+        self._unsafe += 1
         if not self._ready():
-            self._left_out["unwritten"] += 1
+            self._give_up()
             return
         part = self._part
         assert part is not None, "it is ready"
@@ -117,6 +119,7 @@ class Scribe:
     def _flush(self) -> None:
         assert self._part is not None, "asked for only with a part"
         self._part.flush()
+        self._unsafe = 0
         self._flushed_s = time.monotonic()
         if not self._shelf.has_room():
             self._end_part()
@@ -126,7 +129,13 @@ class Scribe:
         part, self._part = self._part, None
         if part:
             part.close(self._at_ns)
+            self._unsafe = 0
             self.written["parts"] += 1
+
+    def _give_up(self) -> None:
+        """Count as left out what may not have reached the disk."""
+        self._left_out["unwritten"] += self._unsafe
+        self._unsafe = 0
 
     def _halt(self, reason: str) -> None:
         if not self.halted:
@@ -137,8 +146,10 @@ class Scribe:
                 reason,
             )
         self.halted = reason
+        self._give_up()
         self._retry_s = time.monotonic() + RETRY_S
         part, self._part = self._part, None
         if part:
-            with contextlib.suppress(OSError):  # its index does not fit either; what was flushed can be read
+            with contextlib.suppress(OSError):  # its index may not fit either; what was flushed can be read
                 part.close(self._at_ns)
+            part.abandon()

@@ -62,6 +62,7 @@ class Shelf:
         """A new part that begins at the wall-clock instant, after old ones were cleared away."""
         if self.folder is None:
             self.folder = self._new_folder()
+        self._path = None
         self.clear(at_ns)
         self._path = self.folder / f"{self.count + 1:04}.mcap"
         file = self._opened(self._path)
