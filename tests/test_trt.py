@@ -15,10 +15,11 @@ import pytest
 from agent.config import Config
 from agent.types import Modality, Sample
 from engines import Engine, EngineError, Placement, builder, open_engine, placement
+from engines.encoders import open_encoders
 from engines.models import ModelStore
 from engines.ort import OrtEngine
 from engines.placement import Deployment, Stopped, agree
-from engines.plan_builder import FEEDS, Kept, build_plans, recorded
+from engines.plan_builder import FEEDS, Kept, RecordingEngine, build_plans, recorded
 from engines.swap import SwappingEngine
 from engines.trt import TrtEngine
 from sensors.session import open_session
@@ -310,3 +311,19 @@ def test_a_replay_never_changes_its_back_end_and_a_live_agent_may(model: Path) -
     assert not isinstance(asked(model, "auto"), SwappingEngine)
     built(deployed(model)).close()
     assert isinstance(asked(model, "auto"), TrtEngine)
+
+
+def test_what_several_cameras_saw_since_the_last_window_goes_as_one_batch() -> None:
+    """So one engine serves them all; what arrives within a hop is waited for by nobody."""
+    kept: dict[str, Kept] = {}
+
+    def opener(path: Path, threads: int) -> Engine:
+        return RecordingEngine(OrtEngine(path), kept.setdefault(path.stem, Kept([])))
+
+    encoders, _ = open_encoders(Config(), ModelStore(), {Modality.VISION}, opener=opener)
+    session = open_session(ROOT / "sensors" / "demo")
+    shown = next(e for e in session.events() if isinstance(e, Sample) and e.modality is Modality.VISION)
+    frames = [replace(shown, source=name, t_ns=t, end_ns=t) for name in ("left", "right") for t in (1, 300_000_000)]
+    encoders[Modality.VISION].encode(frames, 400_000_000)
+    assert [len(feeds["input"]) for feeds in kept["face-detector-near"].feeds] == [4]
+    assert [len(feeds["picture"]) for feeds in kept["face"].feeds] == [8]  # each face, and its mirror image
