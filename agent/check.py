@@ -11,8 +11,8 @@ import aiomqtt
 
 from agent.broker import BrokerError, bracketed, check_free
 from agent.config import Mqtt
-from agent.config.mqtt import loopback
 from agent.mqtt import Address, connection
+from agent.mqtt.address import in_the_clear
 from agent.seams import Sensor
 
 
@@ -56,11 +56,15 @@ async def check_broker(settings: Mqtt) -> Finding:
             return Finding(what, ok=False, said=str(error))
         guarded = ", with a password" if settings.password else ""
         return Finding(what, ok=True, said=f"will listen on {bracketed(address.listen)}:{address.port}{guarded}")
-    problem = ""
+    problem, but = "", f"; but {open_to}" if (open_to := in_the_clear(settings)) else ""
     for protocol, name in ((aiomqtt.ProtocolVersion.V5, "5"), (aiomqtt.ProtocolVersion.V311, "3.1.1")):
         try:
             async with connection(settings, protocol=protocol):
-                return Finding(what, ok=True, said=f"answers, MQTT {name}{_in_the_clear(settings, address)}")
+                return Finding(
+                    what,
+                    ok=True,
+                    said=f"answers, MQTT {name}{f'; but {said}' if (said := in_the_clear(settings)) else ''}",
+                )
         except (aiomqtt.MqttError, OSError) as error:
             problem = problem or str(error)
     try:
@@ -69,11 +73,3 @@ async def check_broker(settings: Mqtt) -> Finding:
         problem = f"the host name {address.host} is not known"
     advice = "is it running, is [mqtt] broker right, and do user and password fit?"
     return Finding(what, ok=False, said=f"cannot be used: {problem}; {advice}")
-
-
-def _in_the_clear(settings: Mqtt, address: Address) -> str:
-    """What everybody on the network may read."""
-    if address.tls or loopback(address.host):
-        return ""
-    what = "the password and what is published cross" if settings.password else "what is published crosses"
-    return f"; but {what} the network unencrypted: mqtts:// protects it"

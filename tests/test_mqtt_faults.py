@@ -16,6 +16,7 @@ from agent.check import check_broker
 from agent.clock import SECOND
 from agent.config import Mqtt
 from agent.mqtt import V5, V311, connection
+from agent.mqtt.address import in_the_clear
 from agent.mqtt.connection import INCOMING, Incoming
 from agent.mqtt.message import Message, properties_of
 from agent.types import Modality
@@ -190,6 +191,43 @@ async def test_the_broker_s_word_is_passed_on_once_a_state(tmp_path: Path) -> No
     ((end_ns, now_ns),) = heard
     assert end_ns == SECOND
     assert now_ns > end_ns
+
+
+async def test_the_metrics_say_what_waits_for_the_broker(tmp_path: Path) -> None:
+    port = free_port()
+    p = talker(f"mqtt://127.0.0.1:{port}")
+
+    def standing() -> object:
+        return p.counted.snapshot({})["mqtt"]
+
+    async with running(p), asyncio.timeout(20):
+        p.event({"type": "new"})
+        p.decision(decision(0))
+        assert standing() == {"connected": False, "outbox": 1, "queue": 1}
+        async with mosquitto(port, tmp_path):
+            await collect(port, 1, "state", protocol=V5)
+            await p._outgoing.drained.wait()
+            await p._outbox.drained.wait()
+            assert standing() == {"connected": True, "outbox": 0, "queue": 0}
+
+
+@pytest.mark.parametrize(
+    ("broker", "password", "said"),
+    [
+        ("mqtt://broker.local", "${SECRET}", "the password and what is published cross the network unencrypted"),
+        ("mqtt://broker.local", None, "what is published crosses the network unencrypted"),
+        ("embedded://0.0.0.0", "${SECRET}", "the password and what is published cross the network unencrypted"),
+        ("mqtts://broker.local", "${SECRET}", ""),
+        ("mqtt://127.0.0.1", "${SECRET}", ""),
+        ("embedded", None, ""),
+    ],
+)
+def test_what_others_could_read_is_said(
+    broker: str, password: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "swordfish")
+    settings = Mqtt.model_validate({"broker": broker, "user": "u", "password": password})
+    assert in_the_clear(settings).partition(";")[0] == said
 
 
 async def test_what_comes_faster_than_it_is_looked_at_is_bounded_and_counted() -> None:

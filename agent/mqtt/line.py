@@ -13,7 +13,7 @@ import aiomqtt
 from agent.clock import SECOND, Clock
 from agent.config import Mqtt
 from agent.metrics import Metrics
-from agent.mqtt.address import Address
+from agent.mqtt.address import Address, in_the_clear
 from agent.mqtt.connection import V5, V311, Connection, RefusedError, connection, either, heed_cancellation
 from agent.mqtt.inlet import Inlet
 from agent.mqtt.message import Message
@@ -74,6 +74,8 @@ class Line:
 
     async def run(self) -> None:
         """Connect, and again whenever that ends, until cancelled; then say ``offline`` and leave."""
+        if said := in_the_clear(self._settings):
+            log.warning("broker %s:%d: %s", self._address.host, self._address.port, said)
         backoff = Backoff(first_ns=SECOND // 2)
         said = ""
         while True:
@@ -112,6 +114,11 @@ class Line:
             self._connected_ns = self._clock.now_ns()
             self._mute = 0
             await self._serve(client)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._connected_ns is not None
 
     def _lasted_ns(self) -> int | None:
         """How long the connection has lasted; None when there was none."""

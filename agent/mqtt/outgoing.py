@@ -22,6 +22,10 @@ class Outgoing:
         self.drained = asyncio.Event()
         """Set while everything has been sent."""
 
+    def __len__(self) -> int:
+        """Messages in the queue, those that are kept not counted."""
+        return len(self._queue)
+
     def queue(self, message: Message) -> None:
         """Send it once, unless others push it out."""
         if self._queue.put(message, message.put_ns):

@@ -84,6 +84,7 @@ class Publisher:
             metrics=metrics,
             on_acknowledged=on_acknowledged,
         )
+        metrics.gauges["mqtt"] = self._stand
 
     def decision(self, decision: Decision) -> None:
         """Publish a decision, and as the newest state."""
@@ -141,6 +142,10 @@ class Publisher:
                         helper.cancel()
         finally:
             await self._outbox.close()
+
+    def _stand(self) -> Mapping[str, float]:
+        waiting = {"outbox": self._outbox.waiting, "queue": len(self._outgoing)}
+        return {"connected": self._line.connected, **waiting}
 
     def _retain(self, topic: str, payload: Mapping[str, object]) -> None:
         message = Message(f"{self._root}/{topic}", encode(payload), 1, retain=True, put_ns=self._clock.now_ns())
