@@ -81,6 +81,7 @@ def _replay(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("sessions", nargs="*", metavar="SESSION", help='a recording, a folder or file, or "demo"')
     verb.add_argument("--speed", type=_speed, default=None, help='factor, 1 is real time; "max" is the default')
     verb.add_argument("--out", type=Path, metavar="FILE", help="decisions as JSON lines; - is standard output")
+    verb.add_argument("--events", type=Path, metavar="FILE", help="events as JSON lines")
     verb.add_argument(
         "--ray",
         nargs="?",

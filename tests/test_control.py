@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.commands import Reply
@@ -90,6 +90,7 @@ async def test_a_pause_does_not_wait_for_a_reload() -> None:
     assert (await second).ok
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([*COMMANDS, "reboot", ""]) | st.text(), st.binary() | st.sampled_from([b"ON", b"stop", b"x" * 999])
 )

@@ -1,9 +1,11 @@
 """What lasts is told once: laws that hold whatever the decisions are, and what a person would expect."""
 
+import json
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND, WallClock
@@ -12,6 +14,7 @@ from agent.config.events import rules
 from agent.events import STEP, Event, Events, Kind, Rule, Why
 from agent.payload import event_payload
 from agent.types import Decision, Latency, Modality
+from tests.outside import launch
 
 HOP_NS = 500 * MS
 JOY = Rule("joy", ("happy",), enter=0.6, leave=0.4, hold_ns=SECOND, cooldown_ns=2 * SECOND, grace_ns=SECOND)
@@ -156,6 +159,7 @@ def decisions(steps: list[tuple[int, Shares]]) -> list[Decision]:
     return [decision(seq, end, share) for seq, (end, (_, share)) in enumerate(zip(ends, steps, strict=True))]
 
 
+@settings(deadline=None)
 @given(steps, ruled("a"), ruled("b"))
 def test_laws(steps: list[tuple[int, Shares]], one: Rule, other: Rule) -> None:
     events = Events([one, other], HOP_NS)
@@ -188,6 +192,7 @@ def test_laws(steps: list[tuple[int, Shares]], one: Rule, other: Rule) -> None:
     assert len({(event.id, event.decision) for event in whole}) == len(whole)
 
 
+@settings(deadline=None)
 @given(steps, ruled("a"))
 def test_the_same_decisions_give_the_same_events_and_a_rule_does_not_see_the_others(
     steps: list[tuple[int, Shares]], rule: Rule
@@ -197,6 +202,7 @@ def test_the_same_decisions_give_the_same_events_and_a_rule_does_not_see_the_oth
         assert alone.update(d) == [event for event in among.update(d) if event.rule == rule.name]
 
 
+@settings(deadline=None)
 @given(steps, ruled("a"))
 def test_nothing_outlasts_its_grace(steps: list[tuple[int, Shares]], rule: Rule) -> None:
     """Whoever is told of every window in which nothing was sensed knows of the end one hop after the grace."""
@@ -209,3 +215,14 @@ def test_nothing_outlasts_its_grace(steps: list[tuple[int, Shares]], rule: Rule)
     for n in range(1, hops + 1):
         events.update(decision(len(found) + n, begin + n * HOP_NS, None))
     assert events.stop() == []
+
+
+async def test_a_replay_tells_the_story_of_the_session(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    code, _ = await launch("replay", "demo", "--events", str(file), "--log-level", "ERROR")
+    assert code == 0
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [event["type"] for event in events if event["type"] != "update"]
+    assert told == ["new", "end"] * (len(told) // 2)  # the session's moods follow one another
+    assert {event["rule"] for event in events} >= {"happy", "sad"}
+    assert all(event["id"].startswith(f"demo-{event['rule']}-") for event in events)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.assembly import build_pipeline
@@ -53,6 +53,7 @@ overrides = st.dictionaries(st.sampled_from(sorted(CHANGES)), st.integers(0, 1),
 )
 
 
+@settings(deadline=None)
 @given(overrides, overrides)
 def test_what_changes_live_is_taken_over_and_nothing_else(one: list[str], other: list[str]) -> None:
     running, found = configured(*one), configured(*other)

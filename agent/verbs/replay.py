@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from rich.console import Console
 
 from agent.clock import WallClock
 from agent.config import Config
-from agent.payload import encode
+from agent.config.events import rules
+from agent.events import Event, Events
+from agent.payload import encode, event_payload
 from agent.playback import Pacer, replayed
 from agent.process import DONE, FAILED, WRONG, writer
 from agent.screen import line
@@ -33,6 +35,9 @@ def replay(config: Config, args: argparse.Namespace, *, parts: Parts, out: Conso
     if not args.sessions:
         print('replay: name a session, or "demo" for the bundled one', file=sys.stderr)
         return WRONG
+    if args.ray and args.events:
+        print("replay: --ray tells no events; leave one of --ray and --events away", file=sys.stderr)
+        return WRONG
     if args.ray:
         from agent.verbs.cluster import replay_many
 
@@ -45,14 +50,15 @@ def replay(config: Config, args: argparse.Namespace, *, parts: Parts, out: Conso
     if config.agent.budget:
         log.warning("[agent] budget leaves nothing out of a replay: on its virtual clock encoders take no time")
     try:
-        with writer(args.out) as write:
+        with writer(args.out) as write, writer(args.events) as tell:
             for session in sessions:
-                count = asyncio.run(_play(session, config, args=args, parts=parts, out=out, write=write))
+                count = asyncio.run(_play(session, config, args=args, parts=parts, out=out, write=write, tell=tell))
                 log.info("%s: %d decisions", session.name, count)
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"--out {args.out}: cannot be written: {error.strerror}", file=sys.stderr)
+        option = "events" if args.events and error.filename == str(args.events) else "out"
+        print(f"--{option} {getattr(args, option)}: cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     return DONE
 
@@ -65,8 +71,15 @@ async def _play(
     parts: Parts,
     out: Console,
     write: Callable[[bytes], object],
+    tell: Callable[[bytes], object],
 ) -> int:
-    """Play one session; returns the number of its decisions."""
+    """Play one session, ``write`` its decisions and ``tell`` its events; returns the number of its decisions."""
+    events = Events(rules(config.events, config.agent.labels), hop_ns=config.agent.hop)
+
+    def told(found: Sequence[Event]) -> None:
+        for event in found:
+            tell(encode(event_payload(event, node=config.agent.node, wall=wall)) + b"\n")
+
     wall = WallClock()
     wall.calibrate(session.start_ns, session.start_wall_ns)
     count = lacking = 0
@@ -76,8 +89,10 @@ async def _play(
             count += 1
             lacking += played.lost > 0
             write(encode(played.payload) + b"\n")
+            told(events.update(played.decided.decision))
             if args.out != Path("-"):
                 out.print(line(played.decided.decision, wall), markup=False, soft_wrap=True)
+    told(events.stop())
     if lacking:
         log.warning(
             "%s: %d of %d windows held samples that are not in the recording: those decisions may differ from what"
