@@ -17,7 +17,7 @@ import pytest
 from agent.clock import MS, SECOND, VirtualClock, WallClock
 from agent.config import Config
 from agent.recording.about import about_agent, shown
-from agent.recording.format import ORDER
+from agent.recording.format import ORDER, Mark
 from agent.recording.line import Item, Line
 from agent.recording.recorder import Recorder
 from agent.recording.rows import order_row
@@ -222,7 +222,7 @@ async def test_it_is_started_and_stopped_on_demand(tmp_path: Path) -> None:
     assert McapSession.open(first).about.whole
     assert not McapSession.open(second).about.whole
     marks = [entry.what for entry in McapSession.open(second).entries()]
-    assert [(m.source, m.state) for m in marks if hasattr(m, "state")] == [("camera", SourceState.FAILED)]
+    assert [(m.source, m.state) for m in marks if isinstance(m, Mark)] == [("camera", SourceState.FAILED)]
 
 
 async def test_privacy_forbids_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 from tests.outside import ROOT, launch
 
@@ -54,3 +55,48 @@ async def test_a_session_that_is_not_there_or_damaged_is_said(tmp_path: Path) ->
     assert code == 2
     assert "video.mp4" in output
     assert "Traceback" not in output
+
+
+def decision(end: int, label: str, p: float, **more: object) -> str:
+    """A line of a ``--out`` file, with two labels."""
+    window = {"end_ns": str(end), "end": f"end {end}"}
+    probabilities = {"happy": p, "sad": 1 - p}
+    said = {"window": window, "label": label, "confidence": max(p, 1 - p), "probabilities": probabilities}
+    return json.dumps(said | {"modalities": {}, "missing": {}, "latency_ms": {}} | more)
+
+
+async def test_two_runs_are_compared(tmp_path: Path) -> None:
+    left, right, plot = tmp_path / "left", tmp_path / "right", tmp_path / "plot.svg"
+    left.write_text("\n".join([decision(1, "happy", 0.9), decision(2, "happy", 0.6), decision(3, "sad", 0.1)]))
+    right.write_text(
+        "\n".join(
+            [
+                decision(1, "happy", 0.9, latency_ms={"total": 3}),
+                decision(2, "sad", 0.2, missing={"text": "silent"}),
+                decision(4, "happy", 0.8),
+            ]
+        )
+    )
+    code, output = await launch("replay", "--compare", str(left), str(right), "--plot", str(plot))
+    assert code == 0, output
+    assert "3 windows differ" in output
+    assert "2 windows in both: 1 alike in all but latencies, 1 with another label" in output
+    assert "moved by 0.200 on average and 0.400 at most" in output
+    assert "text: there → silent" in output
+    picture = ElementTree.fromstring(plot.read_text())
+    titles = [title.text for title in picture.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles.count("sad 0.80") == 1
+    assert "0.40" in titles
+
+
+async def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text(decision(1, "happy", 0.9))
+    bad.write_text(decision(1, "happy", 0.9) + '\n{"label": 3}\n')
+    code, output = await launch("replay", "--compare", str(good), str(bad))
+    assert code == 2
+    assert "bad, line 2" in output
+    code, output = await launch("replay", "--compare", str(good), str(tmp_path / "nothing"))
+    assert code == 2
+    assert "nothing" in output
+    assert (await launch("replay"))[0] == 2

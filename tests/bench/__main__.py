@@ -20,6 +20,7 @@ from tests.bench import (
     pipeline,
     process,
     remote,
+    replay,
     window,
 )
 
@@ -37,6 +38,7 @@ BENCHES = {
     "fleet": fleet.main,
     "lipsync": lipsync.main,
     "remote": remote.main,
+    "replay": replay.main,
 }
 LONG = {"cluster", "dashboard", "fleet", "lipsync", "remote"}
 
