@@ -41,7 +41,7 @@ bench: setup $(VENV)/.installed-dev ## the figures of the README
 test-tools: # the programs that the tests run for real: broker, sound server, video server, speech, browser
 	@missing=""; \
 	for tool in mosquitto:mosquitto mosquitto_sub:mosquitto-clients pulseaudio:pulseaudio pacat:pulseaudio-utils \
-	            ffmpeg:ffmpeg espeak-ng:espeak-ng chromium:chromium; do \
+	            ffmpeg:ffmpeg espeak-ng:espeak-ng faketime:faketime chromium:chromium; do \
 	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	ldconfig -p 2>/dev/null | grep -q libportaudio || missing="$$missing libportaudio2"; \
