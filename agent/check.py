@@ -56,15 +56,11 @@ async def check_broker(settings: Mqtt) -> Finding:
             return Finding(what, ok=False, said=str(error))
         guarded = ", with a password" if settings.password else ""
         return Finding(what, ok=True, said=f"will listen on {bracketed(address.listen)}:{address.port}{guarded}")
-    problem, but = "", f"; but {open_to}" if (open_to := in_the_clear(settings)) else ""
+    problem, but = "", f"; but {said}" if (said := in_the_clear(settings)) else ""
     for protocol, name in ((aiomqtt.ProtocolVersion.V5, "5"), (aiomqtt.ProtocolVersion.V311, "3.1.1")):
         try:
             async with connection(settings, protocol=protocol):
-                return Finding(
-                    what,
-                    ok=True,
-                    said=f"answers, MQTT {name}{f'; but {said}' if (said := in_the_clear(settings)) else ''}",
-                )
+                return Finding(what, ok=True, said=f"answers, MQTT {name}{but}")
         except (aiomqtt.MqttError, OSError) as error:
             problem = problem or str(error)
     try:
