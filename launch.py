@@ -153,6 +153,13 @@ def replay(config: Config, args: argparse.Namespace) -> int:
     return replay(config, args, parts=PARTS, out=out)
 
 
+def plot(config: Config, args: argparse.Namespace) -> int:
+    """Draw a session's decisions over time, for a report."""
+    from agent.verbs.plot import plot
+
+    return plot(config, args, parts=PARTS)
+
+
 def sessions(config: Config, args: argparse.Namespace) -> int:
     """List recordings, say what is in them, or export them."""
     from agent.verbs.sessions import sessions
@@ -213,9 +220,8 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     return verbs.evaluate(config, args, out)
 
 
-VERBS = {verb.__name__: verb for verb in (run, record, demo, send, check, devices, models, bench, replay, sessions)} | {
-    "eval": evaluate
-}
+NAMED_SO = (run, record, demo, send, check, devices, models, bench, replay, plot, sessions)
+VERBS = {verb.__name__: verb for verb in NAMED_SO} | {"eval": evaluate}
 """What the command line may ask for; the options of each stand in `agent.cli`."""
 
 

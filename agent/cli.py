@@ -95,6 +95,11 @@ def _replay(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--plot", type=Path, metavar="FILE", help="with --compare: both as a picture (SVG)")
 
 
+def _plot(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("session", metavar="SESSION", help='a recording, a folder, "demo", or the --out of a replay')
+    verb.add_argument("--out", type=Path, metavar="FILE", help="a .png, .svg or .pdf; default: its name and .png")
+
+
 def _eval(verb: argparse.ArgumentParser) -> None:
     modalities = "|".join(Modality)
     verb.add_argument("what", choices=(*Modality, "fusion"), help="the encoder to measure, or the fusion of all")
@@ -143,6 +148,7 @@ _OPTIONS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "eval": _eval,
     "models": _models,
     "record": _record,
+    "plot": _plot,
     "replay": _replay,
     "send": _send,
     "sessions": _sessions,
