@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from agent.clock import SECOND, Clock
 from agent.pipeline import Pipeline
-from agent.seams import Observer, Sensor
+from agent.seams import Abandons, Observer, Sensor
 from agent.supervisor import Switch, supervise
 from agent.types import Absence, Decision, Modality, Sample, Utterance, Watermark, Window
 from agent.window import SourceState
@@ -79,8 +79,9 @@ class LiveAgent:
 
     @property
     def open(self) -> Sequence[str]:
-        """Names of the sensors that have something open."""
-        return tuple(self._switch.opened)
+        """Names of the sensors that have something open, or left a driver behind that has."""
+        held = [sensor.name for sensor in self._sensors if isinstance(sensor, Abandons) and sensor.held]
+        return tuple(dict.fromkeys([*self._switch.opened, *held]))
 
     async def pause(self) -> Sequence[str]:
         """Switch sensing off; returns once every device is closed, or after `CLOSE_NS` the names of those that are not.

@@ -47,6 +47,15 @@ class Sensor(Protocol):
         """
 
 
+@runtime_checkable
+class Abandons(Protocol):
+    """A sensor that leaves a driver behind which does not end when it is told to."""
+
+    @property
+    def held(self) -> bool:
+        """Whether such a driver still has the device, though the stream was closed."""
+
+
 class Encoder(Protocol):
     """Turns a modality's part of a window into evidence. Blocking; runs in a thread of its own."""
 

@@ -63,6 +63,11 @@ class CameraSensor:
         self._delivery = delivery
         self._hanging: Bridge[Sample] | None = None
 
+    @property
+    def held(self) -> bool:
+        """See `agent.seams.Abandons`."""
+        return self._hanging is not None and self._hanging.hangs
+
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
         stall_s = self._stall_ns / SECOND

@@ -81,6 +81,11 @@ class MicrophoneSensor:
         self._started_ns = 0
         self._hanging: Bridge[Block] | None = None
 
+    @property
+    def held(self) -> bool:
+        """See `agent.seams.Abandons`."""
+        return self._hanging is not None and self._hanging.hangs
+
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
         stall_s = self._stall_ns / SECOND

@@ -343,6 +343,29 @@ async def test_the_microphone_and_the_camera_are_let_go_of_and_taken_again(pulse
     server.cut()
 
 
+async def test_a_device_whose_driver_does_not_let_go_is_named_until_it_does(pulse: Pulse) -> None:
+    """The sound server stands still; to close its stream waits for it."""
+    p, onlooker = pipeline(RealClock(), ScriptedEncoder(AUDIO, happy), sources=(MICROPHONE,)), Onlooker()
+    heard: asyncio.Queue[Decision] = asyncio.Queue()
+    sensor = MicrophoneSensor("microphone")
+    agent = LiveAgent(p, sensors=[sensor], clock=RealClock(), sinks=[heard.put_nowait], observers=[onlooker])
+    task = asyncio.create_task(agent.run())
+    async with asyncio.timeout(60):
+        while AUDIO not in (await heard.get()).modalities:
+            pass
+    driver = next(thread for thread in threading.enumerate() if thread.name == "microphone driver")
+    pulse.freeze()
+    try:
+        assert await agent.pause() == ("microphone",)
+    finally:
+        pulse.thaw()
+    await asyncio.to_thread(driver.join, 30)
+    assert agent.open == ()
+    task.cancel()
+    await asyncio.wait([task])
+    p.close()
+
+
 def opened_files() -> set[str]:
     """The files that this process has open."""
     found = set()
