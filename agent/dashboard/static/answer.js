@@ -3,7 +3,7 @@
 import { by, facts, h, say } from "./dom.js";
 import { Bars } from "./bars.js";
 import { labelColour } from "./colours.js";
-import { labelled, millis, number, percent, t } from "./words.js";
+import { labelled, millis, number, percent, sureness, t } from "./words.js";
 
 const MODALITIES = ["vision", "audio", "text"];
 const SAID_EVERY_MS = 6000; // a screen reader is told of a new answer at most that often
@@ -45,7 +45,7 @@ export class Answer {
       return;
     }
     const { decision } = this.#message;
-    const p = percent(decision.confidence);
+    const p = sureness(decision.confidence);
     say(by("label-text"), labelled(decision.label));
     by("answer").dataset.seq = decision.seq;
     by("answer").style.setProperty("--colour", labelColour(decision.label));

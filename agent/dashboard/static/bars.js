@@ -2,7 +2,7 @@
 
 import { h, say } from "./dom.js";
 import { labelColour } from "./colours.js";
-import { labelled, percent } from "./words.js";
+import { labelled, sureness } from "./words.js";
 
 export class Bars {
   #list;
@@ -33,7 +33,7 @@ export class Bars {
       const p = probabilities?.[label];
       fill.style.setProperty("--share", p ?? 0);
       say(name, labelled(label));
-      say(value, p == null ? "–" : percent(p));
+      say(value, p == null ? "–" : sureness(p));
       row.classList.toggle("top", p != null && label === top);
     }
   }

@@ -3,7 +3,7 @@
 import { by, facts, h, say } from "./dom.js";
 import { Bars } from "./bars.js";
 import { labelColour } from "./colours.js";
-import { labelled, millis, percent, t } from "./words.js";
+import { labelled, millis, percent, sureness, t } from "./words.js";
 
 const DEGRADED_BELOW = 0.3; // as agent/standing.py
 
@@ -49,7 +49,7 @@ export class Modality {
     this.#card.dataset.state = state;
     this.#card.style.setProperty("--colour", labelColour(part?.label));
     say(chip, part ? t(`state.${state}`) : t(`why.${reason}`));
-    say(label, part ? `${labelled(part.label)} ${percent(part.confidence)}` : "–");
+    say(label, part ? `${labelled(part.label)} ${sureness(part.confidence)}` : "–");
     say(why, part ? `${t("source")}: ${[part.source, ...Object.keys(part.rivals ?? {})].join(", ")}` : this.#reason(reason));
     this.#bars.show(part ? posteriors[this.#name] : null, part?.label);
     facts(numbers, [

@@ -2,7 +2,7 @@
 
 import { by, say, Sheet, soon } from "./dom.js";
 import { ink, labelColour } from "./colours.js";
-import { labelled, percent, t } from "./words.js";
+import { labelled, sureness, t } from "./words.js";
 
 const FRESH_MS = 1600; // older boxes are not drawn over a newer picture
 
@@ -91,7 +91,7 @@ export class Picture {
         context.fill();
         context.stroke();
       }
-      if (part) this.#tag(context, `${labelled(part.label)} ${percent(part.confidence)}`, left, top, width);
+      if (part) this.#tag(context, `${labelled(part.label)} ${sureness(part.confidence)}`, left, top, width);
     }
   }
 

@@ -2,7 +2,7 @@
 
 import { by, h, say, Sheet, soon } from "./dom.js";
 import { ink, inkOn, labelColour } from "./colours.js";
-import { clock, labelled, millis, percent, t } from "./words.js";
+import { clock, labelled, millis, percent, sureness, t } from "./words.js";
 
 const LANES = [
   { name: "fused", tall: 34 },
@@ -354,15 +354,15 @@ function drawAxis({ context, x, top, width, now, span }) {
 /** An event in words. */
 export function told(event) {
   if (event.type === "source") return t("event.source", { source: event.source, state: t(`event.${event.state}`) });
-  return t(`event.${event.type}`, { label: labelled(event.label), p: percent(event.confidence) });
+  return t(`event.${event.type}`, { label: labelled(event.label), p: sureness(event.confidence) });
 }
 
 /** A window in words. */
 function sentence({ t: at, label, p, conflict, m, ms }) {
   const parts = ["vision", "audio", "text"].map((name) => {
     const said = m[name];
-    return Array.isArray(said) ? `${t(name)} ${labelled(said[0])} ${percent(said[1])}` : `${t(name)} ${t(`why.${said}`)}`;
+    return Array.isArray(said) ? `${t(name)} ${labelled(said[0])} ${sureness(said[1])}` : `${t(name)} ${t(`why.${said}`)}`;
   });
-  const head = [clock(at), `${labelled(label)} ${percent(p)}`, `${t("conflict")} ${percent(conflict)}`];
+  const head = [clock(at), `${labelled(label)} ${sureness(p)}`, `${t("conflict")} ${percent(conflict)}`];
   return [...head, ...parts, millis(ms)].join(" · ");
 }

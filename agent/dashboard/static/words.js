@@ -92,6 +92,8 @@ export function setLanguage(chosen) {
 
 export const spoken = () => language;
 export const percent = (x) => formats.percent.format(x);
+/** How sure something is: rounding makes nothing certain. */
+export const sureness = (p) => (p >= 0.995 ? `>${percent(0.99)}` : percent(p));
 export const number = (x) => formats.number.format(x);
 export const clock = (ms) => formats.time.format(ms);
 export const millis = (x) => `${formats.number.format(x)} ms`;
