@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.fusion import TINY, Combined, Floats, LearnedHead, Recalibration, Rule, leaked, rebased
 from agent.smoothing import StickyFilter
-from agent.types import Evidence, Modality
+from agent.types import F32, Evidence, Modality
 
 PAD_ANCHORS: Mapping[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),
@@ -149,8 +149,11 @@ class FusionHead:
         for e in evidence:
             row = ROWS[e.modality]
             said[row], priors[row], trusted[row] = e.probs, e.prior, weights[e.modality]
+        embeddings: list[F32 | None] = [None] * len(ROWS)
+        for e in evidence:
+            embeddings[ROWS[e.modality]] = e.embedding
         believed = leaked(rebased(said, priors, self.prior), self.prior, self._leak)
-        combined = self._rule.combine(believed, trusted, silent, self.prior)
+        combined = self._rule.combine(believed, trusted, silent, self.prior, embeddings)
         return combined, self._recalibration.apply(combined.probs, self.prior, trusted > 0)
 
     def _dimensions(

@@ -14,23 +14,29 @@ formulae do; where the priors differ from the agent's, carry the posteriors over
 To add a rule, write its class in `agent.fusion.rules` (or a module beside it) and put it into `RULES`.
 """
 
-from agent.fusion.base import TINY, Combined, Floats, Heard, Rule, Settings, leaked, rebased, subset_of
+from agent.fusion.base import TINY, Combined, Embeddings, Floats, Heard, Rule, Settings, leaked, rebased, subset_of
 from agent.fusion.conflict import conflict
 from agent.fusion.dempster import Dempster, conjunction
+from agent.fusion.embedded import EMBEDDED, EmbeddedHead, Feature, Hybrid
 from agent.fusion.fuzzy import Fuzzy, log1p_lambda
 from agent.fusion.learned import Learned, LearnedHead
 from agent.fusion.recalibration import Recalibration, fit_temperature
 from agent.fusion.rules import RULES, Bayes, Max, Mean, Vote
 
 __all__ = [
+    "EMBEDDED",
     "RULES",
     "TINY",
     "Bayes",
     "Combined",
     "Dempster",
+    "EmbeddedHead",
+    "Embeddings",
+    "Feature",
     "Floats",
     "Fuzzy",
     "Heard",
+    "Hybrid",
     "Learned",
     "LearnedHead",
     "Max",

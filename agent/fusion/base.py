@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from agent.fusion.conflict import conflict
 
 Floats = npt.NDArray[np.float64]
+Embeddings = Sequence[npt.NDArray[np.float32] | None]
+"""Of M modalities, (D_m,) each, or None where one has none; an empty one is none at all."""
 TINY = 1e-12
 """Probabilities are kept above this, so that no single modality can rule a label out for good."""
 
@@ -41,6 +44,8 @@ class Heard:
     """(M, K), each row a distribution without zeros."""
     prior: Floats
     """(K,), a distribution without zeros."""
+    embeddings: Embeddings
+    """M of them."""
     rows: npt.NDArray[np.intp]
     """(M,), which rows of the arguments of `combine` these are."""
     count: int
@@ -78,17 +83,21 @@ class Rule(ABC):
     def fuse(self, heard: Heard) -> tuple[Floats, Floats]:
         """The fused posterior (K,) and what each modality contributed (M,); both are normalised afterwards."""
 
-    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+    def combine(
+        self, probs: Floats, weights: Floats, priors: Floats, prior: Floats, embeddings: Embeddings = ()
+    ) -> Combined:
         """Fuse (M, K) posteriors; raises `ValueError` where shapes or values are not as `agent.fusion` says.
 
-        A modality of weight 0 leaves no trace: the rule is not shown it.
+        ``embeddings`` are for the rules that are trained to read them; others pass them over. A modality of weight 0
+        leaves no trace: the rule is not shown it.
         """
         probs, weights, priors, prior = _checked(probs, weights, priors, prior)
         shares = np.zeros_like(weights)
         rows = np.flatnonzero(weights)
         if not rows.size:
             return Combined(prior, 0.0, shares)
-        heard = Heard(probs[rows], weights[rows], priors[rows], prior, rows, len(weights))
+        own = tuple(embeddings[row] if row < len(embeddings) else None for row in rows.tolist())
+        heard = Heard(probs[rows], weights[rows], priors[rows], prior, own, rows, len(weights))
         fused, strengths = self.fuse(heard)
         shares[rows] = normalised(strengths)
         return Combined(normalised(fused), heard.conflict(), shares)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from agent.fusion.base import Combined, Floats, Heard, Rule, refuse_above_one, softmax, subset_of
+from agent.fusion.base import Combined, Embeddings, Floats, Heard, Rule, refuse_above_one, softmax, subset_of
 from agent.fusion.conflict import conflict
 
 BOUND = 100.0
@@ -104,14 +104,16 @@ class Learned(Rule):
     def __init__(self, head: LearnedHead) -> None:
         self._head = head
 
-    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+    def combine(
+        self, probs: Floats, weights: Floats, priors: Floats, prior: Floats, embeddings: Embeddings = ()
+    ) -> Combined:
         rows, labels = len(self._head.modalities), len(self._head.labels)
         if (np.size(weights), np.size(prior)) != (rows, labels):
             raise ValueError(
                 f"fusion: learned takes a row for each of {', '.join(self._head.modalities)} and a column for each of"
                 f" {', '.join(self._head.labels)}; found {np.size(weights)} weights and {np.size(prior)} labels"
             )
-        return super().combine(probs, weights, priors, prior)
+        return super().combine(probs, weights, priors, prior, embeddings)
 
     def fuse(self, heard: Heard) -> tuple[Floats, Floats]:
         refuse_above_one(self.name, heard.weights)

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agent.fusion import Combined, Floats, Recalibration, Rule, leaked, rebased
-from agent.types import F64, Modality
+from agent.fusion import TINY, Combined, Embeddings, Floats, Recalibration, Rule, leaked, rebased
+from agent.types import F32, F64, Modality
 from engines.evaluation.dataset import DataError
-from engines.evaluation.metrics import Bools, Ints, Report, report
+from engines.evaluation.metrics import Bools, Ints, Report, ece, report
 from engines.evaluation.pool import Pool
 
 MODALITIES = tuple(Modality)
@@ -26,6 +26,7 @@ RATES = tuple(k / 10 for k in range(10))
 """Missing rates."""
 SHUFFLES = 10
 """How often qualities are dealt out anew."""
+RESAMPLINGS = 20
 SPOILT = 0.05
 """Quality of a spoilt item in the positive control, where that of the others is 1."""
 
@@ -33,7 +34,9 @@ SPOILT = 0.05
 class Combines(Protocol):
     """A rule, or what does as one."""
 
-    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+    def combine(
+        self, probs: Floats, weights: Floats, priors: Floats, prior: Floats, embeddings: Embeddings = ()
+    ) -> Combined:
         """As `agent.fusion.Rule.combine`."""
 
 
@@ -44,9 +47,11 @@ class Recalibrated:
     rule: Rule
     recalibration: Recalibration
 
-    def combine(self, probs: Floats, weights: Floats, priors: Floats, prior: Floats) -> Combined:
+    def combine(
+        self, probs: Floats, weights: Floats, priors: Floats, prior: Floats, embeddings: Embeddings = ()
+    ) -> Combined:
         """As `agent.fusion.Rule.combine`."""
-        combined = self.rule.combine(probs, weights, priors, prior)
+        combined = self.rule.combine(probs, weights, priors, prior, embeddings)
         return replace(combined, probs=self.recalibration.apply(combined.probs, prior, weights > 0))
 
 
@@ -66,6 +71,8 @@ class Triples:
     """(M,), 0..1."""
     prior: F64
     """(K,), the agent's."""
+    embeddings: tuple[F32 | None, ...] = (None,) * len(MODALITIES)
+    """M of them, (N, D_m), NaN where there was none; None where there was none of any."""
 
     @property
     def weights(self) -> F64:
@@ -75,7 +82,13 @@ class Triples:
     def of_items(self, which: Ints) -> Triples:
         """Of those triples alone."""
         names = ("y", "probs", "quality", "there")
-        return replace(self, **{name: getattr(self, name)[which] for name in names})
+        embeddings = tuple(None if rows is None else rows[which] for rows in self.embeddings)
+        return replace(self, **{name: getattr(self, name)[which] for name in names}, embeddings=embeddings)
+
+    def embedded(self, item: int) -> Embeddings:
+        """Of one triple."""
+        found = [None if rows is None else rows[item] for rows in self.embeddings]
+        return [None if row is None or np.isnan(row).any() else row for row in found]
 
     def only(self, subset: Sequence[int]) -> Triples:
         """With those modalities alone."""
@@ -99,10 +112,16 @@ class Triples:
         Where shuffling such qualities cost nothing, the test itself would be blind.
         """
         probs, spoilt = self.probs.copy(), rng.random(self.there.shape) < 0.5
-        for m in range(len(MODALITIES)):
+        embeddings = list(self.embeddings)
+        for m, rows in enumerate(embeddings):
             said = np.flatnonzero(self.there[:, m] & spoilt[:, m])
-            probs[said, m] = probs[rng.permutation(said), m]
-        return replace(self, probs=probs, quality=np.where(spoilt, SPOILT, 1.0))
+            dealt = rng.permutation(said)
+            probs[said, m] = probs[dealt, m]
+            if rows is not None:
+                others = rows.copy()
+                others[said] = rows[dealt]
+                embeddings[m] = others
+        return replace(self, probs=probs, embeddings=tuple(embeddings), quality=np.where(spoilt, SPOILT, 1.0))
 
 
 def draw(
@@ -129,6 +148,7 @@ def draw(
         raise DataError("eval fusion: there is no label that faces, voices and texts all have")
     rng, spoiling = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     y = np.repeat(np.array(shared, np.intp), per_label)
+    embeddings: list[F32 | None] = []
     found: dict[str, list[np.ndarray]] = {"probs": [], "quality": [], "there": []}
     for m, own in zip(MODALITIES, has, strict=True):
         rows = np.concatenate(
@@ -138,6 +158,7 @@ def draw(
         probs = np.stack([p.probs for p in pools[m]])[grade, rows]
         priors = np.stack([p.priors for p in pools[m]])[grade, rows]
         found["probs"].append(leaked(rebased(probs, priors, prior), prior, leak))
+        embeddings.append(_drawn([p.embeddings for p in pools[m]], grade, rows))
         found["quality"].append(np.stack([p.quality for p in pools[m]])[grade, rows])
         found["there"].append(np.stack([p.answered for p in pools[m]])[grade, rows] & own[y])
     return Triples(
@@ -145,7 +166,14 @@ def draw(
         **{name: np.stack(arrays, axis=1) for name, arrays in found.items()},
         reliability=np.array([reliability[m] for m in MODALITIES]),
         prior=prior,
+        embeddings=tuple(embeddings),
     )
+
+
+def _drawn(embeddings: Sequence[F32 | None], grade: Ints, rows: Ints) -> F32 | None:
+    """(N, D) of those items in those grades; None where they were not kept of each grade."""
+    kept = [each for each in embeddings if each is not None]
+    return np.stack(kept)[grade, rows] if len(kept) == len(embeddings) else None
 
 
 def judge(rule: Combines, triples: Triples) -> Report:
@@ -158,7 +186,10 @@ def fuse(rule: Combines, triples: Triples) -> tuple[F64, Bools]:
     """The fused posteriors (N, K), and whether there was anything to fuse (N,)."""
     weights = triples.weights
     priors = np.tile(triples.prior, (len(MODALITIES), 1))
-    probs = [rule.combine(p, w, priors, triples.prior).probs for p, w in zip(triples.probs, weights, strict=True)]
+    probs = [
+        rule.combine(triples.probs[i], weights[i], priors, triples.prior, triples.embedded(i)).probs
+        for i in range(len(weights))
+    ]
     return np.array(probs), np.any(weights, axis=1)
 
 
@@ -172,7 +203,7 @@ def figures(rules: Mapping[str, Combines], clean: Triples, spoilt: Sequence[Trip
     found: dict[str, Any] = {"rules": {}, "subsets": {}, "missing": {}, "noise": {}, "shuffled": {}}
     for name, rule in rules.items():
         found["rules"][name] = _facts(judge(rule, clean))
-        found["subsets"][name] = {_named(subset): _facts(judge(rule, clean.only(subset))) for subset in subsets}
+        found["subsets"][name] = {_named(subset): _of_subset(rule, clean.only(subset)) for subset in subsets}
         found["missing"][name] = [
             {"rate": rate, **_facts(judge(rule, clean.thinned(rate, np.random.default_rng(0))))} for rate in RATES
         ]
@@ -184,6 +215,31 @@ def figures(rules: Mapping[str, Combines], clean: Triples, spoilt: Sequence[Trip
             "control": shuffling(rule, clean.control(np.random.default_rng(0))),
         }
     return {"n": len(clean.y), "labels": np.unique(clean.y).tolist(), **found, **_against_the_best(found["subsets"])}
+
+
+def _of_subset(rule: Combines, triples: Triples) -> dict[str, float | None]:
+    """Figures of the triples as they are, and of their calibration.
+
+    ``ece_drawn`` is the ECE of the posteriors given that the label is one of those that were drawn: the agent's prior
+    has others too, which triples never have. ``ece_by_chance`` is what perfect calibration would show, were the label
+    of each different row drawn from what is said of it: the mean of `RESAMPLINGS` (consistency resampling, Broecker and
+    Smith 2007). Few items, drawn again and again, have an ECE however good they are.
+    """
+    probs, answered = fuse(rule, triples)
+    labels, y = np.unique(triples.y, return_inverse=True)
+    own = np.maximum(probs[:, labels], TINY)
+    own /= own.sum(axis=1, keepdims=True)
+    own, y = own[answered], y[answered]
+    rows, row = np.unique(own, axis=0, return_inverse=True)
+    rng = np.random.default_rng(0)
+    chances = []
+    for _ in range(RESAMPLINGS if len(y) else 0):
+        label = (rng.random((len(rows), 1)) > rows.cumsum(axis=1)).sum(axis=1).clip(max=len(labels) - 1)
+        chances.append(ece(label[row.ravel()], own))
+    return _facts(report(triples.y, probs, answered)) | {
+        "ece_drawn": ece(y, own) if len(y) else None,
+        "ece_by_chance": float(np.mean(chances)) if chances else None,
+    }
 
 
 def _against_the_best(subsets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:

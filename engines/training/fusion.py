@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from agent.config import Config, load, prior_of
-from agent.fusion import RULES, Learned, LearnedHead, Recalibration
+from agent.fusion import EMBEDDED, RULES, EmbeddedHead, Hybrid, Learned, LearnedHead, Recalibration
 from agent.types import F64, Modality
 from engines.evaluation.dataset import DataError
 from engines.evaluation.pool import Pool
@@ -29,6 +29,7 @@ from engines.evaluation.spoil import GRADES
 from engines.evaluation.triples import Recalibrated, Triples, draw, judge
 from engines.models import ROOT, ModelError, default_cache, sha256_of
 from engines.training import face_data
+from engines.training.fusion_embedded import Seen, embedded_likelihood, fit_embedded, projected
 from engines.training.fusion_fit import Cases, fit_head, leak_cost, likelihood, temperatures
 
 PENALTIES = (3e-3, 1e-2, 3e-2, 1e-1)
@@ -36,6 +37,8 @@ PENALTIES = (3e-3, 1e-2, 3e-2, 1e-1)
 LEAKS = (0.0, 0.003, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 DEALS = 5
 """How often the items are dealt into halves to choose the leak."""
+EMBEDDED_PENALTIES = (1e-4, 1e-3)
+"""The same for the heads that read embeddings."""
 SEED = 0
 Pools = Mapping[Modality, Sequence[Pool]]
 """The same items of a modality in several grades, of which the first is as they are."""
@@ -96,11 +99,16 @@ def main(argv: Sequence[str]) -> int:
         np.array(list(prior_of(config.agent).values())),
     )
     head, figures = train(pools, plan, config)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    np.savez(asked.out / "fusion.npz", allow_pickle=False, **head.arrays())
-    text = json.dumps(figures, indent=1)
+    embedded, more = train_embedded(pools, replace(plan, leak=figures["leak"]), config.agent.labels)
+    text = json.dumps(figures | more, indent=1)
     print(text)
-    print(f"wrote {asked.out / 'fusion.npz'}, sha256 {sha256_of(asked.out / 'fusion.npz')}")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    written: dict[str, LearnedHead | EmbeddedHead] = {"fusion": head}
+    written |= {f"fusion-{name}": one for name, one in embedded.items()}
+    for name, trained in written.items():
+        file = asked.out / f"{name}.npz"
+        np.savez(file, allow_pickle=False, **trained.arrays())
+        print(f"wrote {file}, sha256 {sha256_of(file)}")
     if asked.report:
         asked.report.write_text(text + "\n", encoding="utf-8")
     return 0
@@ -124,6 +132,25 @@ def train(pools: Pools, plan: Plan, config: Config) -> tuple[LearnedHead, dict[s
         "other half": _crossed(pools, plan, config, penalty),
     }
     return head, figures
+
+
+def train_embedded(pools: Pools, plan: Plan, labels: Sequence[str]) -> tuple[dict[str, EmbeddedHead], dict[str, Any]]:
+    """The heads of `agent.fusion.EMBEDDED` by name, and the figures: penalty, and likelihood on the other half."""
+    start = projected(pools, labels)
+    cases = [Seen.of(plan.spoilt(half, seed=SEED), start) for half in halves(pools)]
+    whole = Seen.of(plan.spoilt(pools, seed=SEED), start)
+    heads, figures = {}, {}
+    for name in EMBEDDED:
+        decisions = name == Hybrid.name
+        seen = {}
+        for penalty in EMBEDDED_PENALTIES:
+            fitted = [fit_embedded(own, start, penalty=penalty, decisions=decisions) for own in cases]
+            costs = [embedded_likelihood(fitted[i], cases[1 - i], decisions=decisions) for i in range(2)]
+            seen[penalty] = float(np.mean(costs))
+        best = min(seen, key=lambda penalty: seen[penalty])
+        heads[name] = fit_embedded(whole, start, penalty=best, decisions=decisions)
+        figures[name] = {"penalty": best, "nll by penalty, other half": {f"{p:g}": nll for p, nll in seen.items()}}
+    return heads, figures
 
 
 def halves(pools: Pools, *, seed: int = SEED) -> tuple[Pools, Pools]:

@@ -94,6 +94,13 @@ class Cases:
     never shown a label says nothing against it."""
     log_prior: F64
     """(K,)."""
+    triple: Ints
+    """(N,), of which of the triples each is."""
+
+    def of_items(self, which: Ints) -> Cases:
+        """Those cases alone."""
+        names = ("y", "ratios", "weights", "conflicts", "open", "triple")
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
     @classmethod
     def of(cls, triples: Triples) -> Cases:
@@ -116,9 +123,9 @@ class Cases:
             possible = (has[np.newaxis] | ~there[..., np.newaxis]).all(axis=1)
             parts.append((some, triples.weights * there, pairs * both, possible))
         some, weights, conflicts, possible = (np.concatenate([part[i] for part in parts]) for i in range(4))
-        y, ratios = np.tile(triples.y, len(SUBSETS)), np.tile(ratios, (len(SUBSETS), 1, 1))
         ratios -= ratios.mean(axis=2, keepdims=True)
-        return cls(y[some], ratios[some], weights[some], conflicts[some], possible[some], log_prior)
+        triple = np.tile(np.arange(len(triples.y)), len(SUBSETS))[some]
+        return cls(triples.y[triple], ratios[triple], weights[some], conflicts[some], possible[some], log_prior, triple)
 
     def __len__(self) -> int:
         return len(self.y)

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from agent.config import Config
-from agent.types import Modality
+from agent.types import F32, Modality
 from engines import open_engine
 from engines.evaluation.dataset import Dataset, Item, read
 from engines.evaluation.pool import Pool, collect, evidence_key
@@ -26,7 +26,7 @@ from engines.head import Projection
 from engines.models import ModelStore
 from engines.training import comments, face_data
 from engines.training.speakers import Corpus, fit
-from engines.training.utterances import Row, gather, read_rows
+from engines.training.utterances import IN_PART, PLAIN, Features, Row, gather, read_rows
 from engines.training.voice import HELD_OUT
 from engines.voice import VoiceEncoder
 
@@ -109,6 +109,7 @@ def _key(words: Sequence[str]) -> str:
 def voices(config: Config, folder: Path, *, items: int, grades: Sequence[int], cache: Path, say: Say) -> list[Pool]:
     """Of at most `items` of each label, by grade of noise; of each speaker what an encoder says that never heard him.
 
+    Embeddings are those of the whole utterance and, of all that are spoilt, of a part in noise (`WAYS`).
     `HELD_OUT` and splits other than ``train`` are left out. Raises ValueError, `engines.evaluation.dataset.DataError`
     and `engines.models.ModelError`.
     """
@@ -117,9 +118,10 @@ def voices(config: Config, folder: Path, *, items: int, grades: Sequence[int], c
     data = read(folder, Modality.AUDIO, labels=config.agent.labels)
     data = replace(data, items=tuple(item for item in data.items if item.what in speaker_of)).few(items, seed=SEED)
     kept = [cache / f"fusion-voices-{grade}-{evidence_key(config, Modality.AUDIO, data)}.npz" for grade in grades]
+    heard = gather(folder, [row.file for row in rows], cache)
+    speakers = sorted(set(speaker_of.values()))
     if not all(file.exists() for file in kept):
-        corpus = _corpus(folder, rows, cache)
-        speakers = sorted(set(speaker_of.values()))
+        corpus = _corpus(heard, rows)
         found: list[list[Answer]] = [[] for _ in grades]
         for number, speaker in enumerate(speakers, 1):
             own = replace(data, items=tuple(item for item in data.items if speaker_of[item.what] == speaker))
@@ -130,11 +132,23 @@ def voices(config: Config, folder: Path, *, items: int, grades: Sequence[int], c
             encoder.close()
         for file, answered in zip(kept, found, strict=True):
             Pool.of(answered, config.agent.labels).save(file)
-    return [Pool.load(file) for file in kept]
+    line_of = {row.file: line for line, row in enumerate(rows)}
+    lines = [line_of[i.what] for speaker in speakers for i in data.items if speaker_of[i.what] == speaker]
+    ways = [IN_PART if grade else PLAIN for grade in grades]
+    return [
+        replace(Pool.load(file), embeddings=_embedded(heard, way, lines)) for file, way in zip(kept, ways, strict=True)
+    ]
 
 
-def _corpus(folder: Path, rows: Sequence[Row], cache: Path) -> Corpus:
-    found = gather(folder, [row.file for row in rows], cache)
+def _embedded(heard: Features, way: str, lines: Sequence[int]) -> F32:
+    """(N, D) of the utterances in those lines, presented so; NaN where no speech was found."""
+    own = heard.way == way
+    row_of = dict(zip(heard.item[own].tolist(), np.flatnonzero(own).tolist(), strict=True))
+    nothing = np.full(heard.x.shape[1], np.nan, np.float32)
+    return np.array([heard.x[row_of[line]] if line in row_of else nothing for line in lines], np.float32)
+
+
+def _corpus(found: Features, rows: Sequence[Row]) -> Corpus:
     own = sorted({row.label for row in rows})
     y = np.array([own.index(row.label) for row in rows])[found.item]
     return Corpus.of(found, y, np.array([row.speaker for row in rows])[found.item], own)
