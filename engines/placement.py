@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from threading import Event
+from threading import Event, Lock
 
 import numpy as np
 
@@ -33,6 +33,9 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-2, "fp16": 5e-2, "int8": 0.25}
 """Greatest error of a plan's output on the stored input, against ONNX Runtime in 32 bits: the norm of the difference
 over that of the output. In fp32 GPUs multiply with 10 bits of mantissa (TF32)."""
 STEP_S = 0.1
+"""How often a builder's process is looked at, and whether anybody still wants what it makes."""
+_BUILDING = Lock()
+"""One plan at a time: a builder may take gigabytes, and a small board has few."""
 
 
 class Stopped(EngineError):  # noqa: N818 - nothing is wrong
@@ -96,7 +99,16 @@ class Deployment:
             raise
 
     def _build(self, stop: Event, say: Callable[[str], None]) -> StoredPlan:
-        """Have the builder's process make the plan."""
+        """Have the builder's process make the plan, when those that this process has asked for before are through."""
+        while not _BUILDING.acquire(timeout=STEP_S):
+            if stop.is_set():
+                raise Stopped
+        try:
+            return self._build_now(stop, say)
+        finally:
+            _BUILDING.release()
+
+    def _build_now(self, stop: Event, say: Callable[[str], None]) -> StoredPlan:
         command = [*self.platform.builder, request(self.model, self.key, self.cache.folder, self.calibration)]
         with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as answers:
             with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=answers, stderr=complaints) as process:

@@ -327,3 +327,30 @@ def test_what_several_cameras_saw_since_the_last_window_goes_as_one_batch() -> N
     encoders[Modality.VISION].encode(frames, 400_000_000)
     assert [len(feeds["input"]) for feeds in kept["face-detector-near"].feeds] == [4]
     assert [len(feeds["picture"]) for feeds in kept["face"].feeds] == [8]  # each face, and its mirror image
+
+
+def test_plans_are_built_one_at_a_time(model: Path) -> None:
+    """While one builder hangs another model's waits its turn, and gives up when nobody wants it any more."""
+    hanging, waiting = (threading.Event() for _ in range(2))
+    begun = threading.Event()
+    first = deployed(model, None, "hang")
+
+    def hang() -> None:
+        with pytest.raises(Stopped):
+            first.open_or_build(stop=hanging, say=lambda step: begun.set())
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert begun.wait(60)
+    other = Deployment.of(
+        linear(model.with_name("other.onnx"), 2 * WEIGHT), fake_platform(), precision="fp32", plans=model.parent / "p"
+    )
+    threading.Timer(0.5, waiting.set).start()
+    steps: list[str] = []
+    with pytest.raises(Stopped):
+        other.open_or_build(stop=waiting, say=steps.append)
+    assert steps == []
+    hanging.set()
+    thread.join()
+    other.open_or_build(stop=threading.Event(), say=steps.append).close()
+    assert steps[-1] == "compiling"
