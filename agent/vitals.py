@@ -172,6 +172,10 @@ class Vital:
             return (*found, Ailment.STALLED)
         return found
 
+    def forget(self) -> None:
+        """Keep nothing of what was seen."""
+        self._grid = None
+
     def _newest(self) -> tuple[Ailment, ...]:
         return self._changes[-1][1] if self._changes else ()
 
@@ -220,6 +224,11 @@ class Vitals:
         """Take in a sample, in the order of arrival; those of other sources are passed over."""
         if vital := self.of.get(sample.source):
             vital.look(sample)
+
+    def forget(self) -> None:
+        """Keep nothing of what was seen."""
+        for vital in self.of.values():
+            vital.forget()
 
     def ailments(self, source: str, at_ns: int) -> tuple[Ailment, ...]:
         """What is wrong with a source at an instant, the worst first."""

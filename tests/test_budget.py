@@ -367,7 +367,7 @@ async def test_a_deadline_that_was_missed_is_paid_for() -> None:
 
     eyes, ears = ScriptedEncoder(VISION, hangs), ScriptedEncoder(AUDIO, costly(clock, MS, sure))
     pipeline = build(clock, eyes, ears, budget="10 ms")
-    pipeline._patience_s = 0.05
+    pipeline._encoding._patience_s = 0.05
     skipped = []
     for i in range(1, 4):
         pipeline.feed(frame(i * HOP_NS))
@@ -377,7 +377,7 @@ async def test_a_deadline_that_was_missed_is_paid_for() -> None:
         decision = (await pipeline.decide(window)).decision
         skipped.append(decision.missing.get(VISION))
         if i == 1:
-            task = pipeline._slow[VISION]
+            task = pipeline._encoding._slow[VISION]
             release.set()
             await task
     pipeline.close()

@@ -1,11 +1,15 @@
 import math
+import re
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from agent.clock import MS, VirtualClock
+from agent.encoding import Encoding
 from agent.pipeline import SPEECH
 from agent.playback import play
 from agent.seams import EncoderError
@@ -138,7 +142,46 @@ async def test_a_transcriber_that_fails_costs_its_words_and_nothing_else() -> No
     assert all(AUDIO in decision.modalities for decision in found)
 
 
-async def test_an_encoder_that_hangs_is_skipped_until_it_has_done_and_close_does_not_wait_for_it() -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"probs": np.array([0.1, np.nan, 0.1])}, "its posterior is not finite"),
+        ({"probs": np.array([0.5, 0.5])}, r"its posterior has the shape \(2,\); there are 3 labels"),
+        ({"probs": np.array([[0.1, 0.8, 0.1]])}, "its posterior has the shape"),
+        ({"probs": np.array([0.6, 0.6, -0.2])}, "its posterior is no distribution: least -0.2, sum 1"),
+        ({"probs": np.array([0.1, 0.1, 0.1])}, "its posterior is no distribution: least 0.1, sum 0.3"),
+        ({"prior": np.zeros(3)}, "its prior is no distribution"),
+        ({"quality": math.nan}, "its quality is nan"),
+        ({"quality": 1.5}, "its quality is 1.5"),
+        ({"modality": AUDIO}, "it is about audio"),
+        ({"dimensions": {"arousal": math.inf}}, "its arousal is inf"),
+    ],
+)
+async def test_what_is_no_evidence_is_refused_counted_and_said_once(
+    wrong: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(samples: Sequence[Sample]) -> Reading:
+        evidence = happy(samples).evidence
+        assert evidence
+        return Reading(evidence if samples[-1].end_ns == 5 * HOP_NS else replace(evidence, **wrong))
+
+    events = merged([frame(t) for t in range(HOP_NS, 9 * HOP_NS, HOP_NS)], heartbeats(8 * HOP_NS))
+    clock = VirtualClock()
+    p = pipeline(clock, ScriptedEncoder(VISION, broken))
+    found = [decided.decision async for decided in play(events, p, clock)]
+    p.close()
+    refused = [decision.missing.get(VISION) for decision in found]
+    assert refused[4] is None
+    assert {reason for i, reason in enumerate(refused) if i != 4} == {Absence.FAILED}
+    assert p.metrics.counts["encode.vision.failed"] == len(found) - 1
+    lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert len(lines) == 2, "once, and once again after it had gone well"
+    assert all(re.search(said, line) for line in lines)
+
+
+async def test_an_encoder_that_hangs_is_skipped_until_it_has_done_and_close_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     release = threading.Event()
 
     def hangs(samples: Sequence[Sample]) -> Reading:
@@ -148,7 +191,7 @@ async def test_an_encoder_that_hangs_is_skipped_until_it_has_done_and_close_does
     clock = VirtualClock()
     eyes, ears = ScriptedEncoder(VISION, hangs), ScriptedEncoder(AUDIO, happy)
     p = pipeline(clock, eyes, ears, patience_ns=50 * MS)
-    p.CLOSE_S = 0.05
+    monkeypatch.setattr(Encoding, "CLOSE_S", 0.05)
     found = []
     for i in range(1, 4):
         p.feed(frame(i * HOP_NS))
