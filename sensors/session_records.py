@@ -18,6 +18,12 @@ _DAMAGE = (McapError, zstandard.ZstdError, struct.error, ValueError, OverflowErr
 """What the library and the decompressors raise on bytes that are no records; lz4 raises `RuntimeError`."""
 
 
+MAGIC = 8
+"""Bytes before the first record."""
+_HEAD = struct.Struct("<BQ")
+"""Of a record: kind and length."""
+
+
 class Records:
     """The records of a file in their order, chunks opened and their checksums looked at.
 
@@ -60,6 +66,9 @@ class Records:
                 self.cut_off_at = at
                 return
             except _DAMAGE as error:
+                if _reaches_beyond(file, max(at, MAGIC), size):
+                    self.cut_off_at = at
+                    return
                 raise SessionError(
                     f"{self.path}: damaged at byte {at} of {size} ({error}); copy it again, or let `mcap recover` save"
                     " what is whole"
@@ -68,3 +77,10 @@ class Records:
                 yield record
             else:
                 yield from inside
+
+
+def _reaches_beyond(file: IO[bytes], at: int, size: int) -> bool:
+    """Whether the record there would end after the file does."""
+    file.seek(at)
+    head = file.read(_HEAD.size)
+    return len(head) < _HEAD.size or at + _HEAD.size + _HEAD.unpack(head)[1] > size

@@ -66,10 +66,10 @@ async def test_an_export_is_a_session_of_the_same(out: Path, tmp_path: Path) -> 
     texts = [event for event in found if event.source == "text"]
     assert [t.end_ns for t in texts] == pytest.approx([s.t_ns - START_NS for s in was if s.source == "text"], abs=1000)
     decisions = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
-    rows = pyarrow.parquet.read_table(table).to_pylist()
-    assert [row["id"] for row in rows] == [d["id"] for d in decisions] == [f"live-{i}" for i in range(len(rows))]
-    assert [row["window_end"].value for row in rows] == [int(d["window"]["end_ns"]) for d in decisions]
-    assert [row["p_happy"] for row in rows] == [d["probabilities"]["happy"] for d in decisions]
+    rows = pyarrow.parquet.read_table(table)
+    assert rows["id"].to_pylist() == [d["id"] for d in decisions] == [f"live-{i}" for i in range(rows.num_rows)]
+    assert rows["window_end"].cast("int64").to_pylist() == [int(d["window"]["end_ns"]) for d in decisions]
+    assert rows["p_happy"].to_pylist() == [d["probabilities"]["happy"] for d in decisions]
 
 
 async def test_what_is_asked_wrongly_is_said(out: Path, tmp_path: Path) -> None:
