@@ -101,7 +101,7 @@ def read_header(path: Path) -> Header:
         return Header()
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError, OSError) as error:  # not TOML, not UTF-8, a thousand brackets, no file
         raise SessionError(f"{file}: not TOML ({error})") from None
     unknown = sorted(set(table) - KEYS)
     if unknown:

@@ -25,6 +25,9 @@ from agent.config.sensors import SensorTable
 from agent.config.table import Table
 from agent.config.view import View
 
+_NOT_TOML = (ValueError, RecursionError)
+"""What tomllib raises: beside its own error, that of a number with thousands of digits, and of as many brackets."""
+
 
 class ConfigError(Exception):
     """What is wrong with the config: one line a fault."""
@@ -80,7 +83,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(str(path), ["no such file; name one with --config FILE"]) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, *_NOT_TOML) as error:
         raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from None
     lines = [line for override in overrides if (line := _override(tables, override))]
     try:
@@ -100,7 +103,7 @@ def _override(tables: dict[str, Any], override: str) -> str | None:
         return f"--set {key}: write it as table.key=value"
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except _NOT_TOML:
         value = text.strip()  # a bare word is a string, so that the shell's quotes suffice
     table: Any = tables
     for name in names[:-1]:

@@ -44,7 +44,7 @@ def read(path: Path) -> Contents:
     data = path.read_bytes()
     try:
         return _parse(data, path.name)
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, LookupError) as error:
         raise FormatError(f"{path}: broken off or not a CTranslate2 model ({error}); fetch it again") from error
 
 
