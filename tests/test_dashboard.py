@@ -25,7 +25,7 @@ from agent.config import Config
 from agent.config.dashboard import Dashboard as Table
 from agent.dashboard.audience import MOST
 from agent.dashboard.history import History
-from agent.dashboard.picture import WIDTH, small_jpeg
+from agent.dashboard.picture import SIDE, small_jpeg
 from agent.dashboard.sound import BANDS, FRAME, HIGHEST_HZ, HOP, LOWEST_HZ, Ear
 from agent.dashboard.viewer import MESSAGES, Viewer
 from agent.types import AUDIO_RATE_HZ, Audio, Frame, Sample, Text, Watermark
@@ -100,8 +100,10 @@ async def test_who_comes_late_is_told_of_the_last_minutes_and_then_of_what_happe
             assert metrics["paused"] is False
 
 
-async def test_a_long_text_is_shown_in_part() -> None:
+async def test_a_long_text_is_shown_in_part_and_half_a_character_breaks_nothing() -> None:
     async with serving() as at, page(at) as socket:
+        at.dashboard.fed(text("half \ud83d", RealClock().now_ns()))
+        assert (await until(socket, "saying"))["text"] == "half \ud83d"
         at.dashboard.fed(text("x" * 60_000, RealClock().now_ns()))
         assert (await until(socket, "saying"))["text"] == "x" * 2_000 + "…"
 
@@ -120,7 +122,7 @@ async def test_pictures_are_made_only_while_a_page_wants_them_and_are_small() ->
             assert told[12:18] == b"camera"
             jpeg = cv2.imdecode(np.frombuffer(told[18:], np.uint8), cv2.IMREAD_COLOR)
             assert jpeg is not None
-            assert jpeg.shape == (360, WIDTH, 3)
+            assert jpeg.shape == (360, SIDE, 3)
             assert abs(int(jpeg[10, 10, 0]) - 200) < 5
             await socket.send('{"type":"look","pictures":false}')
             await socket.ping()
@@ -158,7 +160,7 @@ async def test_sound_is_told_as_level_and_columns() -> None:
 
 async def test_a_page_that_says_what_it_may_not_is_closed() -> None:
     async with serving() as at:
-        for nonsense in ("{", "[]", '{"type":"look"}', '{"type":"look","pictures":1}', "1" * 1_000):
+        for nonsense in ("{", "[]", '{"type":"look"}', '{"type":"look","pictures":1}', "1" * 1_000, "[" * 60_000):
             async with page(at) as socket:
                 await socket.send(nonsense)
                 with suppress(ConnectionClosed):
@@ -336,10 +338,14 @@ def test_sound_that_nobody_fetches_does_not_pile_up() -> None:
     assert ear._waiting <= Ear.KEEP + 320
 
 
-def test_a_small_picture_stays_as_large_as_it_is() -> None:
-    jpeg = cv2.imdecode(np.frombuffer(small_jpeg(np.zeros((90, 160, 3), np.uint8)), np.uint8), cv2.IMREAD_COLOR)
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [((90, 160), (90, 160)), ((1080, 1920), (270, 480)), ((1920, 1080), (480, 270)), ((1, 9_000), (1, 480))],
+)
+def test_a_picture_is_made_small_and_never_larger(size: tuple[int, int], small: tuple[int, int]) -> None:
+    jpeg = cv2.imdecode(np.frombuffer(small_jpeg(np.zeros((*size, 3), np.uint8)), np.uint8), cv2.IMREAD_COLOR)
     assert jpeg is not None
-    assert jpeg.shape == (90, 160, 3)
+    assert jpeg.shape[:2] == small
 
 
 def test_what_is_told_of_a_modality_is_its_own() -> None:

@@ -25,8 +25,8 @@ LONGEST = 2_000
 
 
 def encoded(kind: str, content: Mapping[str, Any]) -> str:
-    """A text message."""
-    return json.dumps({"type": kind, **content}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """A text message: ASCII, so that half a character in what somebody sent cannot break it."""
+    return json.dumps({"type": kind, **content}, separators=(",", ":"), allow_nan=False)
 
 
 def ms(wall: WallClock, t_ns: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,8 +16,8 @@ from agent.worker import Worker
 
 EVERY_NS = 100 * MS
 """At least from one picture to the next, of all cameras together."""
-WIDTH = 480
-"""Pixels at most."""
+SIDE = 480
+"""Pixels at most, of the longer side."""
 QUALITY = 72
 PICTURE = 1
 """Kind of a binary message. Its layout, big endian: version (u8), kind (u8), length of the source's name in bytes
@@ -54,7 +55,7 @@ class Painter:
                     self._more.clear()
                 assert isinstance(sample.payload, Frame)
                 bgr = sample.payload.bgr
-                jpeg = await worker.run(lambda bgr=bgr: small_jpeg(bgr))  # type: ignore[misc]
+                jpeg = await worker.run(partial(small_jpeg, bgr))
                 self._show(source, self.packet(source, sample.end_ns, jpeg))
                 await self._clock.sleep_until(begin_ns + EVERY_NS)
         finally:
@@ -67,11 +68,11 @@ class Painter:
 
 
 def small_jpeg(bgr: U8) -> bytes:
-    """The picture (H, W, 3) as JPEG, at most `WIDTH` pixels wide."""
+    """The picture (H, W, 3) as JPEG, neither side longer than `SIDE` pixels."""
     height, width = bgr.shape[:2]
-    if width > WIDTH:
-        bgr = np.asarray(
-            cv2.resize(bgr, (WIDTH, max(1, height * WIDTH // width)), interpolation=cv2.INTER_AREA), np.uint8
-        )
+    share = SIDE / max(height, width)
+    if share < 1:
+        size = max(1, round(width * share)), max(1, round(height * share))
+        bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
     _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return coded.tobytes()

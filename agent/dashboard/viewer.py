@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 
 MESSAGES = 256
 """That wait for one page at most; the oldest gives way, and is counted."""
+LONGEST = 256
+"""Characters of what a page may send."""
 
 
 class Viewer:
@@ -41,6 +43,8 @@ class Viewer:
 
     def asked(self, message: str) -> bool:
         """Take in what the page sends; False where it is none of what a page may say."""
+        if len(message) > LONGEST:
+            return False
         try:
             said = json.loads(message)
         except ValueError:

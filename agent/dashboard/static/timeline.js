@@ -254,13 +254,14 @@ function drawCertainty({ context, x, top, tall, points, hop }) {
 /** The modality's own label, as tall as its share in the answer; where it is missing, why. */
 function drawModality({ context, x, top, tall, points, hop, name }) {
   const said = (point) => point.m[name];
-  const key = (point) => (Array.isArray(said(point)) ? said(point)[0] : `!${said(point)}`);
-  for (const [label, run] of runs(points, key, hop)) {
+  const key = (point) => (Array.isArray(said(point)) ? `+${said(point)[0]}` : `!${said(point)}`);
+  for (const [alike, run] of runs(points, key, hop)) {
     const [left, right] = [x(run[0].t - hop), x(run.at(-1).t)];
     const middle = top + tall / 2;
-    if (label[0] === "!") {
-      hatch(context, label.slice(1), { left, top, width: right - left, tall });
-      write(context, t(`why.${label.slice(1)}`), { left, right, middle, colour: ink("var(--soft)") });
+    const label = alike.slice(1);
+    if (alike[0] === "!") {
+      hatch(context, label, { left, top, width: right - left, tall });
+      write(context, t(`why.${label}`), { left, right, middle, colour: ink("var(--soft)") });
       continue;
     }
     const colour = ink(labelColour(label));

@@ -71,7 +71,12 @@ const ZH = {
   valence: "Valence", arousal: "Arousal",
   valence: "效价", arousal: "唤醒度",
   "event.new": "{label} 开始，把握 {p}", "event.update": "{label} 持续，把握 {p}", "event.end": "{label} 结束",
-  neutral: "中性", happy: "高兴", sad: "悲伤", angry: "愤怒", fearful: "恐惧", disgusted: "厌恶", surprised: "惊讶",
+};
+
+/** Labels that are not shown as they are. */
+const LABELS = {
+  en: {},
+  zh: { neutral: "中性", happy: "高兴", sad: "悲伤", angry: "愤怒", fearful: "恐惧", disgusted: "厌恶", surprised: "惊讶" },
 };
 
 const BOTH = { en: EN, zh: ZH };
@@ -100,12 +105,14 @@ export const millis = (x) => `${formats.number.format(x)} ms`;
 
 /** A phrase; one that is not known is itself. */
 export function t(key, values = {}) {
-  const phrase = BOTH[language][key] ?? EN[key] ?? key;
+  const phrase = own(BOTH[language], key) ?? own(EN, key) ?? key;
   return phrase.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
 /** A label in the language of the page; those of one's own config stay as they are. */
-export const labelled = (label) => (label == null ? t("unsure") : (BOTH[language][label] ?? label));
+export const labelled = (label) => (label == null ? t("unsure") : (own(LABELS[language], label) ?? label));
+
+const own = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
 
 /** Puts the phrases into the elements that ask for them. */
 export function fill(root = document) {
