@@ -220,7 +220,7 @@ def test_a_terminal_that_is_closed_ends_the_agent(tmp_path: Path) -> None:
     script = (
         "import fcntl, termios, os, sys; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script, sys.executable, "launch.py", "--config", str(path)],
         cwd=ROOT,
         stdin=theirs,
@@ -228,21 +228,20 @@ def test_a_terminal_that_is_closed_ends_the_agent(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         start_new_session=True,
         text=True,
-    )
-    try:
-        assert process.stdout
-        for line in process.stdout:
-            if "sensor chat delivers" in line:
-                break
-        process.send_signal(signal.SIGHUP)
-        for line in process.stdout:
-            if "reload: nothing in the config has changed" in line:  # the terminal is there: it was meant so
-                break
-        os.close(theirs)
-        os.close(ours)
-        rest = process.stdout.read()
-        assert process.wait(PATIENCE_S) == 0  # in order, not killed by the signal
-        assert "Traceback" not in rest
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            assert process.stdout
+            for line in process.stdout:
+                if "sensor chat delivers" in line:
+                    break
+            process.send_signal(signal.SIGHUP)
+            for line in process.stdout:
+                if "reload: nothing in the config has changed" in line:  # the terminal is there: it was meant so
+                    break
+            os.close(theirs)
+            os.close(ours)
+            rest = process.stdout.read()
+            assert process.wait(PATIENCE_S) == 0  # in order, not killed by the signal
+            assert "Traceback" not in rest
+        finally:
+            process.kill()
