@@ -11,10 +11,14 @@ import socket
 from hmac import compare_digest
 from types import TracebackType
 
+from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig
+from amqtt.errors import AMQTTError, MQTTError
 from amqtt.errors import BrokerError as AmqttBrokerError
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
+from amqtt.utils import gen_client_id
 
 from agent.config import Mqtt
 from agent.mqtt.address import LOOPBACK, Address
@@ -31,7 +35,43 @@ class _Guarded(Broker):  # type: ignore[misc]  # amqtt has no types
         super().__init__(config)
         self._credentials = credentials
 
-    async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
+    async def _initialize_client_session(
+        self, reader: ReaderAdapter, writer: WriterAdapter, remote_address: str, remote_port: int
+    ) -> tuple[BrokerProtocolHandler, Session]:
+        """Not as amqtt 0.12, which ends or changes the session of that client's name before it asks for a password."""
+        if self._credentials is None:
+            found: tuple[BrokerProtocolHandler, Session] = await super()._initialize_client_session(
+                reader, writer, remote_address, remote_port
+            )
+            return found
+        try:
+            handler, session = await BrokerProtocolHandler.init_from_connect(reader, writer, self.plugins_manager)
+        except MQTTError:
+            await writer.close()
+            raise
+        if not await self._authenticate(session, None):
+            handler.attach(session, reader, writer)
+            await handler.mqtt_connack_authorize(False)
+            await writer.close()
+            raise AMQTTError("wrong user or password")
+        return handler, await self._session_of(session)
+
+    async def _session_of(self, asked: Session) -> Session:
+        """The session that a client who was let in goes on with: the one that it left, or a new one."""
+        kept: Session | None = self._sessions.get(asked.client_id, (None, None))[0]
+        if asked.clean_session or kept is None or kept.clean_session:
+            if not asked.client_id:
+                asked.client_id = gen_client_id()
+            elif kept is not None:
+                await self._delete_session(asked.client_id)
+            asked.parent = 0
+            return asked
+        for what in ("will_flag", "will_message", "will_topic", "will_qos", "will_retain", "keep_alive"):
+            setattr(kept, what, getattr(asked, what))
+        kept.username, kept.password, kept.parent = asked.username, asked.password, 1
+        return kept
+
+    async def _authenticate(self, session: Session, _: ListenerConfig | None) -> bool:
         if self._credentials is None:
             return True
         given = (session.username or "", session.password or "")

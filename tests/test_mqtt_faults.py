@@ -158,6 +158,40 @@ async def test_an_embedded_broker_on_a_network_wants_the_password(monkeypatch: p
                         pass
 
 
+async def test_who_lacks_the_password_does_not_touch_the_session_of_who_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither by its name nor with a will of his own that would be published when it goes."""
+    port = free_port()
+    monkeypatch.setenv("ATTUNE_TEST_PASSWORD", "swordfish")
+    settings = {"broker": f"embedded://127.0.0.1:{port}", "user": "attune", "password": "${ATTUNE_TEST_PASSWORD}"}
+
+    def client(password: str, name: str, will: aiomqtt.Will | None = None, *, clean: bool = True) -> aiomqtt.Client:
+        return aiomqtt.Client(
+            "127.0.0.1", port, username="attune", password=password, identifier=name, will=will, clean_session=clean
+        )
+
+    async with (
+        EmbeddedBroker.of(Mqtt.model_validate(settings)),
+        asyncio.timeout(20),
+        client("swordfish", "reader") as reader,
+    ):
+        await reader.subscribe("said", qos=1)
+        for clean in (True, False):
+            async with client("swordfish", "keeper", clean=clean) as keeper:
+                await keeper.subscribe("kept", qos=1)
+                for name in ("reader", "keeper"):
+                    with pytest.raises(aiomqtt.MqttError):
+                        async with client("guess", name, aiomqtt.Will("said", "by a stranger", 1), clean=clean):
+                            pass
+                await reader.publish("kept", f"still there {clean}", qos=1)
+                assert (await anext(keeper.messages)).payload == f"still there {clean}".encode()
+                if not clean:
+                    keeper._client._sock_close()  # without a goodbye: now its will would be said
+            await reader.publish("said", "the first that comes", qos=1)
+            assert (await anext(reader.messages)).payload == b"the first that comes"
+
+
 async def test_with_mqtt_5_each_decision_says_what_it_is_and_when_it_was_seen(tmp_path: Path) -> None:
     port = free_port()
     async with mosquitto(port, tmp_path), running(p := talker(f"mqtt://127.0.0.1:{port}")):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import SECOND
@@ -200,6 +200,7 @@ def test_a_full_disk_loses_nothing_while_the_agent_lives(tmp_path: Path) -> None
     again.close()
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.just("add"), st.just("restart"), st.integers(1, 5)), max_size=40))
 def test_whatever_happens_numbers_have_no_gaps_and_nothing_goes_that_is_not_done(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str | int]
