@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from agent.types import F64
 from engines.evaluation.metrics import Ints
@@ -53,18 +53,6 @@ def fit(
             best = nll, strength, temperature
     assert best is not None
     return _fit_once(x, y, per_class=per_class, labels=labels, c=best[1], temperature=best[2])
-
-
-def cross_posteriors(x: npt.NDArray[Any], y: Ints, *, groups: npt.NDArray[Any], **settings: Any) -> F64:
-    """(N, K) posteriors of each group by a head that was fitted, temperature included, on the other groups.
-
-    `settings` are those of `fit`. What leaving one speaker, or one identity, out measures.
-    """
-    probs = np.zeros((len(y), len(settings["labels"])))
-    for train, test in LeaveOneGroupOut().split(x, y, groups):
-        head = fit(x[train], y[train], groups=groups[train], **settings)
-        probs[test] = head.posterior(x[test])
-    return probs
 
 
 def fit_temperature(logits: F64, y: Ints, *, weights: F64 | None = None) -> float:
