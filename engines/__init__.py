@@ -93,6 +93,7 @@ def open_engine(path: Path | str, backend: Backend = "auto", *, threads: int = 1
     back, and ``tensorrt`` waits while a plan that is missing is built. `threads` bounds ONNX Runtime's on the CPU.
     Raises `EngineError`.
     """
+    from engines.cuda import missing_gpu
     from engines.ort import OrtEngine
 
     path = Path(path)
@@ -107,11 +108,24 @@ def open_engine(path: Path | str, backend: Backend = "auto", *, threads: int = 1
 
             return insist(path, placement)
         case "auto":
-            from engines.placement import prefer
+            if placement.platform is None and (reason := missing_gpu()):
+                say_once(f"auto: models run on onnxruntime: {reason}")
+                return OrtEngine(path, threads=threads)
+            from engines.placement import prefer  # which a machine without a GPU has no use for
 
             return prefer(path, placement, otherwise=lambda: OrtEngine(path, threads=threads))
         case _ as never:
             assert_never(never)
+
+
+def say_once(line: str) -> None:
+    """Log what holds for every model alike: once in the life of the process, not once a model."""
+    if line not in _SAID:
+        _SAID.add(line)
+        log.info("%s", line)
+
+
+_SAID: set[str] = set()
 
 
 def check_feeds(model: str, inputs: tuple[Tensor, ...], feeds: Mapping[str, Array]) -> None:

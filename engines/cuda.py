@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -121,6 +122,16 @@ def find_gpu(index: int = 0) -> GpuInfo:
         driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
         parts.append(str(value.value))
     return GpuInfo(index, name.value.decode(errors="replace"), ".".join(parts))
+
+
+@cache
+def missing_gpu() -> str | None:
+    """Why this machine has no GPU to offer; None where it has one. Asked of the driver once."""
+    try:
+        find_gpu()
+    except EngineError as error:
+        return str(error)
+    return None
 
 
 class PyCudaGpu:

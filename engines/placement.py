@@ -17,7 +17,7 @@ from threading import Event, Lock
 
 import numpy as np
 
-from engines import Array, Engine, EngineError, Placement, Precision
+from engines import Array, Engine, EngineError, Placement, Precision, say_once
 from engines.builder import request
 from engines.lock import read_lock
 from engines.models import default_cache
@@ -222,7 +222,7 @@ def prefer(path: Path, placement: Placement, *, otherwise: Callable[[], Engine])
     try:
         deployment = _deployment(path, placement)
     except EngineError as error:
-        _say_once(str(error))
+        say_once(f"auto: models run on onnxruntime: {error}")
         return otherwise()
     failed = deployment.cache.failed(deployment.key)
     if failed:
@@ -254,13 +254,3 @@ def _deployment(path: Path, placement: Placement) -> Deployment:
 def default_plans() -> Path:
     """With the models, in the user's cache."""
     return default_cache() / "plans"
-
-
-def _say_once(reason: str) -> None:
-    """Why ``auto`` takes ONNX Runtime: one line in the life of the process, not one a model."""
-    if reason not in _SAID:
-        _SAID.add(reason)
-        log.info("auto: models run on onnxruntime: %s", reason)
-
-
-_SAID: set[str] = set()
