@@ -99,10 +99,15 @@ class Pipeline:
             return
         match item:
             case Sample():
-                self.vitals.look(item)
+                self.watch(item)
                 self.window.add(item)
             case Watermark():
                 self.window.watermark(item.source, item.t_ns)
+
+    def watch(self, sample: Sample) -> None:
+        """See whether its source can be believed; no window will hold it for that."""
+        if sample.source not in self._ignored:
+            self.vitals.look(sample)
 
     def mark(self, source: str, state: SourceState) -> None:
         """Say how a source stands, as `agent.window.SlidingWindow.mark`."""

@@ -145,6 +145,8 @@ async def _play_told(
     async with aclosing(ahead(entries, count=AHEAD, name="decoder")) as decoded:
         async for entry in decoded:
             if not isinstance(told := entry.what, Told):
+                if isinstance(told, Sample):
+                    pipeline.watch(told)
                 continue
             if pace:
                 await pace(entry.at_ns - start_ns)

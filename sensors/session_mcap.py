@@ -85,8 +85,8 @@ class McapSession:
                 yield entry.what
 
     def entries(self) -> Generator[Entry, None, None]:
-        """Everything in the order in which it happened. Raises `SessionError`, also when a picture is looked at."""
-        yield from self._entries(lazy=True)
+        """Everything in the order in which it happened. Raises `SessionError`."""
+        yield from self._entries(lazy=False)
 
     def published(self) -> Generator[bytes, None, None]:
         """The decisions as they were published, as JSON. Raises `SessionError`."""
