@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TRAIN := .venv-train
 TORCH ?= 2.13.0
 
-.PHONY: help setup demo test test-tools test-train lint bench clean
+.PHONY: help setup demo test test-tools test-train lint bench soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,6 +37,16 @@ lint: $(VENV)/.installed-dev ## style, types and the arrows between the rooms
 
 bench: setup $(VENV)/.installed-dev ## the figures of the README
 	@$(BIN)/python -m tests.bench
+
+soak: setup $(VENV)/.installed-dev test-tools ## hours on the virtual clock, minutes live, 1,000 reconnects, long fuzzing: most of an hour
+	@echo "== 8 virtual hours"
+	@$(BIN)/python -m tests.soak virtual --hours 8
+	@echo "== 1,000 reconnects"
+	@$(BIN)/python -m tests.soak reconnects --times 1000 2>/dev/null
+	@echo "== 10 minutes of the demo"
+	@$(BIN)/python -m tests.soak live --minutes 10
+	@echo "== the faults, with 2,000 damaged files and messages a test"
+	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 
 test-tools: # the programs that the tests run for real: broker, sound server, video server, speech, browser
 	@missing=""; \

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.soak import live, reconnects, virtual
-from tests.soak.usage import Trend, Usage, after, report
+from tests.soak.usage import Trend, Usage, after, floors, report
 
 DEMO = Path(__file__).parent.parent.parent / "sensors" / "demo"
 MOST_MIB_PER_H = 1.0
@@ -48,11 +48,11 @@ def main() -> int:
 
 
 def steady(looks: list[Usage], *, most: float) -> bool:
-    """Whether memory grew by less than ``most`` MiB/h, and threads and descriptors not at all."""
+    """Whether the least memory of each minute grew by less than ``most`` MiB/h, and threads and files not at all."""
     quarter = len(looks) // 4
     first, last = looks[: quarter + 1], looks[-quarter - 1 :]
     flat = all(min(held(look) for look in last) <= min(held(look) for look in first) for held in (_threads, _files))
-    return flat and Trend.of(looks).mib_per_h < most
+    return flat and Trend.of(floors(looks)).mib_per_h < most
 
 
 def _threads(look: Usage) -> int:

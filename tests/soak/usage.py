@@ -58,10 +58,19 @@ def after(looks: Sequence[Usage], warm_s: float) -> list[Usage]:
     return [look for look in looks if look.at_s >= warm_s]
 
 
+def floors(looks: Sequence[Usage], within_s: float = 60.0) -> list[Usage]:
+    """Of each minute the look at the least memory: what comes and goes with the work is no growth."""
+    least: dict[int, Usage] = {}
+    for look in looks:
+        minute = int(look.at_s // within_s)
+        least[minute] = min(least.get(minute, look), look, key=lambda seen: seen.rss_mib)
+    return list(least.values())
+
+
 def report(title: str, looks: Sequence[Usage], warm_s: float) -> str:
     """What there is to say of a soak, in lines for people."""
     steady = after(looks, warm_s)
-    trend, first, last = Trend.of(steady), steady[0], steady[-1]
+    trend, floor, first, last = Trend.of(steady), Trend.of(floors(steady)), steady[0], steady[-1]
     rss = [look.rss_mib for look in steady]
     spans = (
         f"{what} {min(held)} to {max(held)} (first {held[0]}, last {held[-1]})"
@@ -73,6 +82,7 @@ def report(title: str, looks: Sequence[Usage], warm_s: float) -> str:
     return (
         f"{title}: {last.at_s / 3600:.2f} h, of which the first {warm_s / 60:g} min are left out\n"
         f"  resident memory {first.rss_mib:.1f} MiB, then {last.rss_mib:.1f} MiB; {min(rss):.1f} to {max(rss):.1f} MiB;"
-        f" slope {trend.mib_per_h:+.3f} MiB/h (standard error {trend.error:.3f}, {len(steady)} looks)\n"
+        f" slope {trend.mib_per_h:+.3f} MiB/h (standard error {trend.error:.3f}, {len(steady)} looks),"
+        f" of the least of each minute {floor.mib_per_h:+.3f} (error {floor.error:.3f})\n"
         f"  {'; '.join(spans)}"
     )
