@@ -70,8 +70,7 @@ class Health:
             reasons.append("no encoder is open: no source has a modality that one reads")
         elif len(hanging) == len(encoders):
             reasons.append(f"encoders that do not answer: {', '.join(hanging)}")
-        counts = self.pipeline.metrics.counts
-        if counts["mqtt.connections"] <= counts["mqtt.connections_lost"]:
+        if not self.pipeline.metrics.connected:
             reasons.append(f"not connected to the broker {self.broker}")
         if SourceState.LIVE not in self.states.values():
             found = ", ".join(f"{source} {state.name.lower()}" for source, state in self.states.items())
@@ -84,7 +83,7 @@ class Health:
         return {
             source: {
                 "state": self.states[source].name.lower() if source in self.states else "starting",
-                "ailments": [*vital.ailments(now_ns)],
+                "ailments": [*vital.ailments(now_ns)] if self.states.get(source) is SourceState.LIVE else [],
                 "age_s": None if vital.newest_ns is None else round(max(0, now_ns - vital.newest_ns) / SECOND, 3),
             }
             for source, vital in self.pipeline.vitals.of.items()
@@ -99,6 +98,7 @@ class Health:
         troubles = {
             source: state.name.lower() for source, state in self.states.items() if state is not SourceState.LIVE
         }
-        troubles |= {s: ", ".join(found) for s, v in self.pipeline.vitals.of.items() if (found := v.ailments(now_ns))}
+        vitals = self.pipeline.vitals.of.items()
+        troubles |= {s: ", ".join(found) for s, v in vitals if s not in troubles and (found := v.ailments(now_ns))}
         trouble = "".join(f"; {source}: {said}" for source, said in troubles.items())
         return f"{counts['decisions']} decisions{trouble}"

@@ -90,6 +90,11 @@ class Metrics:
         self.lags_ns.append(ns)
         self.lag.add(ns)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is connected: more connections came about than ended."""
+        return self.counts["mqtt.connections"] > self.counts["mqtt.connections_lost"]
+
     def latency_ms(self) -> dict[str, dict[str, float]]:
         """p50 and p99 of each part of the latency, in ms; empty before the first decision."""
         parts = ("align", "encode", "fuse", "total") if self._latencies else ()

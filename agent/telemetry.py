@@ -76,7 +76,11 @@ class Telemetry:
 
     def collect(self) -> Iterator[Metric]:
         """All families, read now."""
+        from prometheus_client.core import GaugeMetricFamily
+
         yield from _counters(self.metrics.counts)
+        said = "Whether the broker is connected."
+        yield GaugeMetricFamily("attune_mqtt_connected", said, float(self.metrics.connected))
         yield from self._samples()
         yield from self._sources()
         yield from self._durations()
@@ -109,7 +113,7 @@ class Telemetry:
             up.add_metric([source], float(self.states.get(source) is SourceState.LIVE))
             if vital.newest_ns is not None:
                 age.add_metric([source], max(0, now_ns - vital.newest_ns) / SECOND)
-            found = vital.ailments(now_ns)
+            found = vital.ailments(now_ns) if self.states.get(source) is SourceState.LIVE else ()
             for ailment in Ailment:
                 ailing.add_metric([source, ailment], float(ailment in found))
         yield from (up, age, ailing)

@@ -153,6 +153,7 @@ async def test_prometheus_reads_what_the_agent_counts(tmp_path: Path) -> None:
     assert value(found, "attune_source_up", source="camera") == 1
     assert value(found, "attune_source_ailing", source="camera", ailment="frozen") == 0
     assert value(found, "attune_mqtt_connections") == 1
+    assert value(found, "attune_mqtt_connected") == 1
     assert value(found, "attune_threads") >= threading.active_count() / 2
     assert value(found, "process_open_fds") > 3
     assert value(found, "process_resident_memory_bytes") > 1 << 20
@@ -241,9 +242,9 @@ def test_temperatures_of_the_zones_that_tell(tmp_path: Path) -> None:
     assert value(found, "attune_temperature_celsius", zone="thermal_zone0", kind="CPU-therm") == 45.5
 
 
-async def healthy(clock: VirtualClock, *encoders: ScriptedEncoder) -> Health:
+async def healthy(clock: VirtualClock, *encoders: ScriptedEncoder, patience_ns: int | None = None) -> Health:
     """Of a pipeline that has decided for a second, connected and with a live camera."""
-    p = pipeline(clock, *encoders, sources=[CAMERA], patience_ns=1)
+    p = pipeline(clock, *encoders, sources=[CAMERA], patience_ns=patience_ns)
     health = Health(p, clock, hop_ns=HOP_NS, broker="there")
     health.begin()
     health.marked("camera", SourceState.LIVE)
@@ -283,7 +284,7 @@ async def test_an_encoder_that_hangs_is_no_answer() -> None:
         release.wait(20)
         return happy(samples)
 
-    health = await healthy(VirtualClock(), ScriptedEncoder(VISION, hangs))
+    health = await healthy(VirtualClock(), ScriptedEncoder(VISION, hangs), patience_ns=MS)
     assert health.unready() == ["encoders that do not answer: vision"]
     release.set()
     health.pipeline.close()

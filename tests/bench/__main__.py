@@ -21,6 +21,7 @@ from tests.bench import (
     process,
     remote,
     replay,
+    vitals,
     window,
 )
 
@@ -38,9 +39,10 @@ BENCHES = {
     "fleet": fleet.main,
     "lipsync": lipsync.main,
     "remote": remote.main,
+    "vitals": vitals.main,
     "replay": replay.main,
 }
-LONG = {"cluster", "dashboard", "fleet", "lipsync", "remote"}
+LONG = {"cluster", "dashboard", "fleet", "lipsync", "remote", "vitals"}
 
 
 def main() -> None:
