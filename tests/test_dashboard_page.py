@@ -200,9 +200,13 @@ async def test_the_timeline_tells_of_the_window_that_the_keys_choose(browser: Br
 async def test_the_buttons_ask_the_agent_and_say_what_came_of_it(browser: Browser) -> None:
     async with serving() as at, opened(browser, at.url) as found:
         await found.says("link-text", "Live")
+        fill(at)
+        await found.until("() => document.getElementById('no-picture').hidden")
         await found.page.get_by_role("button", name="Pause").click()
         await found.says("toast", "Paused: all inputs are closed")
         await found.says("link-text", "Paused: nothing is sensed")
+        await found.until("() => !drawn('picture')")
+        await found.says("no-picture", "Paused: nothing is sensed")
         await found.page.get_by_role("button", name="Resume").click()
         await found.says("link-text", "Live")
         await found.page.get_by_role("button", name="Record").click()

@@ -12,6 +12,7 @@ export class Picture {
   #seen = new Set(); // sources that have pictures
   #decoding = false;
   #preview = true;
+  #paused = false;
   #message = null;
   #paint = () => this.#draw();
   #sheet = new Sheet(by("picture"), (width) => width * (this.#bitmap ? this.#bitmap.height / this.#bitmap.width : 0.75), this.#paint);
@@ -34,6 +35,7 @@ export class Picture {
     this.#decoding = true;
     try {
       const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+      if (this.#paused) return bitmap.close();
       this.#bitmap?.close();
       this.#bitmap = bitmap;
       const other = source !== this.#shown.source;
@@ -47,8 +49,21 @@ export class Picture {
     }
   }
 
+  /** While the agent is paused nothing of what it saw stays on the page. */
+  metrics({ paused }) {
+    if (paused === this.#paused) return;
+    this.#paused = paused;
+    if (paused) {
+      this.#bitmap?.close();
+      this.#bitmap = null;
+      by("no-picture").hidden = false;
+      soon(this.#paint);
+    }
+    this.words();
+  }
+
   words() {
-    say(by("no-picture"), t(this.#preview ? "no-picture" : "no-preview"));
+    say(by("no-picture"), t(!this.#preview ? "no-preview" : this.#paused ? "paused" : "no-picture"));
     const faces = this.#faces();
     const found = t(faces.length > 1 ? "faces" : `faces.${faces.length}`, { n: faces.length });
     const source = this.#shown.source ?? "";
