@@ -176,12 +176,13 @@ def send(config: Config, args: argparse.Namespace) -> int:
 
 def check(config: Config, args: argparse.Namespace) -> int:
     """Say what works, what does not, and what to do."""
-    from agent.check import Finding, check_broker
+    from agent.check import Finding, check_broker, check_privacy
     from engines.check import check_models
     from sensors.check import check_sensors
 
     async def findings() -> list[Finding]:
-        found = [Finding(f"config ({args.config})", ok=True, said="is valid"), *check_models(config)]
+        said = Finding(f"config ({args.config})", ok=True, said="is valid")
+        found = [said, check_privacy(config), *check_models(config)]
         found += [finding async for finding in check_sensors(config)]
         return [*found, await check_broker(config.mqtt)]
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import aiomqtt
 
 from agent.broker import BrokerError, bracketed, check_free
-from agent.config import Mqtt
+from agent.config import Config, Mqtt
 from agent.mqtt import Address, connection
 from agent.mqtt.address import in_the_clear
+from agent.privacy import NOTICE, unlawful
 from agent.seams import Sensor
 
 
@@ -43,6 +44,13 @@ def collisions(sensors: Sequence[Sensor]) -> list[str]:
             )
             lines.append(f"{tables} feed one source, {source_name}; {advice}")
     return lines
+
+
+def check_privacy(config: Config) -> Finding:
+    """Whether what is to be inferred is stated, and allowed where it is to be."""
+    faults = unlawful(config)
+    stated = f"{config.privacy.purpose}; tell those concerned, see {NOTICE}"
+    return Finding("privacy", ok=not faults, said="; ".join(faults) or stated)
 
 
 async def check_broker(settings: Mqtt) -> Finding:

@@ -52,11 +52,8 @@ def may_leave(config: Config, outlet: Outlet) -> bool:
             assert_never(never)
 
 
-def require_lawful(config: Config, *, said_in: Path) -> None:
-    """Raise `ConfigError`, which names the file, unless it states a purpose and a place where that is allowed.
-
-    An exemption is heeded, and said loudly.
-    """
+def unlawful(config: Config) -> list[str]:
+    """What forbids a run: no purpose, or a place where emotions must not be inferred; one line a fault."""
     privacy, faults = config.privacy, []
     if privacy.purpose is None:
         faults.append(
@@ -69,12 +66,17 @@ def require_lawful(config: Config, *, said_in: Path) -> None:
             " for medical and safety reasons (AI Act, Art. 5(1)(f)); where you are exempt, say why:"
             f' [privacy] exemption = "…", which is published; see {NOTICE}'
         )
-    if faults:
+    return faults
+
+
+def require_lawful(config: Config, *, said_in: Path) -> None:
+    """Raise `ConfigError`, which names the file, where anything is `unlawful`; an exemption is said loudly."""
+    if faults := unlawful(config):
         raise ConfigError(str(said_in), faults)
-    if privacy.place in PROHIBITED:
+    if config.privacy.place in PROHIBITED:
         log.warning(
             "emotions are inferred where that is prohibited in the European Union (place: %s); the reason given: %s",
-            *(privacy.place, privacy.exemption),
+            *(config.privacy.place, config.privacy.exemption),
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.check import check_privacy
 from agent.config import Config, ConfigError, load
 from agent.privacy import NOTICE, PROHIBITED, Outlet, for_demonstration, may_leave, require_lawful
 from sensors.verbs import send
@@ -69,6 +70,14 @@ def test_never_means_never(outlet: Outlet) -> None:
     assert may_leave(configured(*everything), outlet)
     assert not may_leave(configured(*everything, "privacy.raw_media=never"), outlet)
     assert may_leave(configured("dashboard.preview=false"), outlet) == (outlet is not Outlet.DASHBOARD)
+
+
+def test_check_says_what_is_stated_or_what_is_missing() -> None:
+    assert check_privacy(configured("privacy.purpose=a fair")).said.startswith("a fair; ")
+    missing = check_privacy(configured("privacy.place=work"))
+    assert not missing.ok
+    assert "privacy.purpose: is missing" in missing.said
+    assert "privacy.place: found 'work'" in missing.said
 
 
 def test_the_notice_is_there_in_two_languages() -> None:
