@@ -75,11 +75,12 @@ class Way:
     name: str
     precision: Precision
     open: Callable[[Path], Engine]
+    gpu: bool = True
 
 
 def ways(store: ModelStore, platform: Platform | None, folder: Path, *, threads: int) -> Iterator[Way]:
     """Those that this machine has. Plans that are not kept are built by this process, and left in `folder`."""
-    yield Way(f"onnxruntime CPU, {threads} threads", "fp32", lambda path: OrtEngine(path, threads=threads))
+    yield Way(f"onnxruntime CPU, {threads} threads", "fp32", lambda path: OrtEngine(path, threads=threads), gpu=False)
     if platform is None:
         return
     yield Way("onnxruntime CUDA", "fp32", lambda path: OrtEngine(path, cuda=True))
@@ -150,13 +151,13 @@ def _figures(path: Path, name: str, way: Way, rates: Rates) -> Iterator[Figures]
         engine.close()
 
 
-def timed(engine: Engine, fed: Mapping[str, Array]) -> tuple[float, float]:
+def timed(engine: Engine, fed: Mapping[str, Array], *, runs: int = RUNS) -> tuple[float, float]:
     """Median and 99th percentile of a call, in seconds."""
-    for _ in range(WARM):
+    for _ in range(min(WARM, runs)):
         engine.infer(fed)
     took: list[int] = []
     until = time.perf_counter_ns() + int(SECONDS * 1e9)
-    while len(took) < RUNS or time.perf_counter_ns() < until:
+    while len(took) < runs or time.perf_counter_ns() < until:
         begin = time.perf_counter_ns()
         engine.infer(fed)
         took.append(time.perf_counter_ns() - begin)
@@ -190,14 +191,14 @@ def work_of(path: Path, fed: Mapping[str, Array], precision: Precision) -> Work:
 
 def measured_rates(way: Way, folder: Path) -> Rates:
     """By three networks: one that all but only multiplies, one that all but only reads, and one that does nothing."""
-    side, deep, wide = 1024, 16, 16_384
-    multiply = _network(folder / "multiply.onnx", [(side, side)] * deep, rows=side)
+    side, deep, wide = 1024, 64 if way.gpu else 2, 16_384  # enough to outweigh a call, no more than a processor bears
+    multiply = _network(folder / f"multiply{deep}.onnx", [(side, side)] * deep, rows=side)
     read = _network(folder / "read.onnx", [(side * 4, wide)], rows=1)
     nothing = _network(folder / "nothing.onnx", [(4, 4)], rows=1)
     took = {}
     for path, length in ((multiply, side), (read, side * 4), (nothing, 4)):
         engine = way.open(path)
-        took[path], _ = timed(engine, {"x": np.full((1, length), 1e-3, np.float32)})
+        took[path], _ = timed(engine, {"x": np.full((1, length), 1e-3, np.float32)}, runs=5)
         engine.close()
     width = 2 if way.precision == "fp16" else 4
     call = took[nothing]
