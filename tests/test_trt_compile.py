@@ -37,7 +37,7 @@ COMPILED = (
     ("speech-encoder", "fp16"),
     ("language-encoder", "fp16"),
 )
-"""What the agent runs, but for the decoder of speech, which is always ONNX Runtime's; the dear ones in 16 bits alone."""
+"""What the agent runs, but for the decoder of speech, which is ONNX Runtime's alone; the dear ones only in 16 bits."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 NAMES = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())
