@@ -80,13 +80,21 @@ class McapSession:
 
     def events(self) -> Generator[Sample | Watermark, None, None]:
         """What the sensors delivered, in the order in which it came. Raises `SessionError`."""
-        for entry in self._entries(lazy=False):
+        for entry in self.entries():
             if isinstance(entry.what, Sample | Watermark) and entry.what.source != SPEECH:
                 yield entry.what
 
     def entries(self) -> Generator[Entry, None, None]:
         """Everything in the order in which it happened. Raises `SessionError`."""
-        yield from self._entries(lazy=False)
+        spans_ns = {Modality(m): int(table["span"]) for m, table in self.about.config["encoders"].items()}
+        held = _Held(spans_ns)
+        for part in self.parts:
+            try:
+                yield from _part(part, held)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                if isinstance(error, SessionError):
+                    raise
+                raise SessionError(f"{part}: a row cannot be read ({error!r}); it was not written by Attune") from None
 
     def published(self) -> Generator[bytes, None, None]:
         """The decisions as they were published, as JSON. Raises `SessionError`."""
@@ -107,17 +115,6 @@ class McapSession:
                 )
             except (KeyError, TypeError, ValueError):
                 raise SessionError(f"{self.parts[0]}: cannot read the source {fields!r}; record it again") from None
-
-    def _entries(self, *, lazy: bool) -> Iterator[Entry]:
-        spans_ns = {Modality(m): int(table["span"]) for m, table in self.about.config["encoders"].items()}
-        held = _Held(spans_ns)
-        for part in self.parts:
-            try:
-                yield from _part(part, held, lazy=lazy)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
-                if isinstance(error, SessionError):
-                    raise
-                raise SessionError(f"{part}: a row cannot be read ({error!r}); it was not written by Attune") from None
 
 
 def read_about(path: Path) -> tuple[About, int]:
@@ -198,9 +195,9 @@ def messages(path: Path) -> Iterator[tuple[str, str, Message]]:
         )
 
 
-def _part(path: Path, held: _Held, *, lazy: bool) -> Iterator[Entry]:
+def _part(path: Path, held: _Held) -> Iterator[Entry]:
     """The entries of one part; those whose sound is still to come hold up the others behind them."""
-    payloads = Payloads(str(path), lazy=lazy)
+    payloads = Payloads(str(path))
     waiting: deque[tuple[str, dict[str, Any]]] = deque()
     for name, schema, message in messages(path):
         if name in (ORDER, WINDOW):

@@ -14,7 +14,7 @@ from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
 from google.protobuf.message import DecodeError
 
 from agent.recording.codec import OpusReader, unpack_frame, unpack_sound
-from agent.types import F32, U8, Audio, Frame, Payload, Text
+from agent.types import F32, Audio, Frame, Payload, Text
 from sensors.session_files import SessionError
 
 MESSAGES: dict[str, Any] = {
@@ -23,46 +23,12 @@ MESSAGES: dict[str, Any] = {
 """By the name of the schema."""
 
 
-class PackedFrame(Frame):
-    """A picture that is decoded when it is first looked at: most of a camera's never are."""
-
-    __slots__ = ("_message", "_pixels", "_said_of")
-
-    _message: Any
-    _pixels: U8 | None
-    _said_of: str
-
-    def __init__(self, message: Any, said_of: str) -> None:
-        """``said_of`` names it in what is raised."""
-        object.__setattr__(self, "_message", message)
-        object.__setattr__(self, "_pixels", None)
-        object.__setattr__(self, "_said_of", said_of)
-
-    @property
-    def bgr(self) -> U8:
-        """See `Frame`. Raises `SessionError` where it cannot be decoded."""
-        found: U8 | None = self._pixels
-        if found is None:
-            try:
-                found = unpack_frame(self._message)
-            except ValueError as error:
-                raise SessionError(f"{self._said_of}: {error}; copy or record it again") from None
-            object.__setattr__(self, "_pixels", found)
-        return found
-
-    @property
-    def nbytes(self) -> int:
-        """Of what was recorded."""
-        return len(self._message.data)
-
-
 class Payloads:
     """Turns the messages of one part into payloads; sound in packets is joined and cut up as it was."""
 
-    def __init__(self, said_of: str, *, lazy: bool) -> None:
-        """With ``lazy`` pictures are decoded when they are looked at."""
+    def __init__(self, said_of: str) -> None:
+        """``said_of`` names the part in what is raised."""
         self._said_of = said_of
-        self._lazy = lazy
         self._waiting: dict[str, Any] = {}
         self._opus: dict[str, OpusReader] = defaultdict(OpusReader)
         self._sound: dict[str, F32] = defaultdict(lambda: np.zeros(0, np.float32))
@@ -97,8 +63,7 @@ class Payloads:
         try:
             match message:
                 case RawImage() | CompressedImage():
-                    frame = PackedFrame(message, f"{self._said_of}, {source}")
-                    return frame if self._lazy else Frame(frame.bgr)
+                    return Frame(unpack_frame(message))
                 case RawAudio():
                     return Audio(unpack_sound(message))
                 case Log():

@@ -196,7 +196,10 @@ def unpack_frame(message: Any) -> U8:
             raise ValueError(f"a raw picture in {message.encoding!r}, where bgr8 is known")
         return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
     data = np.frombuffer(message.data, np.uint8)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # of pictures that say they are huge
+        bgr = None
     if bgr is None:
         raise ValueError(f"a picture that cannot be decoded as {message.format or 'anything'}")
     return np.asarray(bgr, np.uint8)
