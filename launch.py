@@ -22,7 +22,7 @@ from agent.memory import return_memory
 from agent.process import DONE, FAILED, WRONG, leave, log_to, set_level
 
 if TYPE_CHECKING:
-    from agent.fusion import LearnedHead
+    from agent.fusion import TrainedHead
     from agent.remote import Listening
     from agent.seams import Encoder, Sensor, Transcriber
     from agent.types import Modality, Source
@@ -110,7 +110,7 @@ class Parts:
         modalities = {source.modality for source in sources}
         return open_encoders(config, ModelStore.configured(config.models), modalities, live=live)
 
-    def fusion(self, config: Config) -> LearnedHead | None:
+    def fusion(self, config: Config) -> TrainedHead | None:
         from engines.encoders import open_fusion
         from engines.models import ModelStore
 

@@ -17,7 +17,7 @@ from agent.config import Align, Config
 from agent.config.events import rules
 from agent.control import Control
 from agent.events import Event, Events
-from agent.fusion import LearnedHead
+from agent.fusion import TrainedHead
 from agent.heads import build_budget, build_head
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
@@ -73,7 +73,7 @@ def build_pipeline(
     clock: Clock,
     session: str,
     patience_ns: int | None = None,
-    learned: LearnedHead | None = None,
+    learned: TrainedHead | None = None,
 ) -> Pipeline:
     """The pipeline for samples of ``sources``, from the clock's now on; ``patience_ns`` as in `Pipeline`.
 
@@ -119,7 +119,7 @@ class Agent:
         wall: WallClock,
         sinks: Sequence[Callable[[Decision], None]] = (),
         on_text: Callable[[bytes, int], None] | None = None,
-        learned: LearnedHead | None = None,
+        learned: TrainedHead | None = None,
     ) -> None:
         """``learned`` and what is raised are as in `build_head`."""
         self._config = config
@@ -171,7 +171,7 @@ class Agent:
         """Tell each event's payload to ``sink`` as well; to be called before `run`."""
         self._event_sinks.append(sink)
 
-    def adopt(self, config: Config, learned: LearnedHead | None) -> None:
+    def adopt(self, config: Config, learned: TrainedHead | None) -> None:
         """Go by the fusion, budget and event rules of another config from the next window on.
 
         All of it or, where `build_head` raises, nothing.

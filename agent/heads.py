@@ -7,11 +7,11 @@ import numpy as np
 from agent.budget import Budget
 from agent.config import Config, ConfigError, prior_of
 from agent.decision import ROWS, FusionHead, Trust
-from agent.fusion import RULES, Learned, LearnedHead, Recalibration
+from agent.fusion import EMBEDDED, RULES, Learned, LearnedHead, Recalibration, Rule, TrainedHead
 from agent.smoothing import StickyFilter
 
 
-def build_head(config: Config, learned: LearnedHead | None = None) -> FusionHead:
+def build_head(config: Config, learned: TrainedHead | None = None) -> FusionHead:
     """The fusion head that the config asks for; ``learned`` is the trained one, where there is one.
 
     Raises `ConfigError` where the config asks for the trained one, and it is not there or knows other labels.
@@ -30,7 +30,7 @@ def build_head(config: Config, learned: LearnedHead | None = None) -> FusionHead
     )
 
 
-def _learned(config: Config, head: LearnedHead | None) -> Learned:
+def _learned(config: Config, head: TrainedHead | None) -> Rule:
     """The trained rule; raises `ConfigError` where there is none for these modalities and labels."""
     others = f"take one of {', '.join(RULES)}"
     if head is None:
@@ -43,7 +43,7 @@ def _learned(config: Config, head: LearnedHead | None) -> Learned:
         if known[what] != own
     ]:
         raise ConfigError("[fusion]", faults)
-    return Learned(head)
+    return Learned(head) if isinstance(head, LearnedHead) else EMBEDDED[config.fusion.rule](head)
 
 
 def build_budget(config: Config) -> Budget | None:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from agent.commands import Reply
 from agent.config import Config, ConfigError
-from agent.fusion import LearnedHead
+from agent.fusion import TrainedHead
 
 LIVE = (
     "agent.budget",
@@ -33,8 +33,8 @@ class Reload:
         running: Config,
         *,
         read: Callable[[], Config],
-        learned: Callable[[Config], LearnedHead | None],
-        adopt: Callable[[Config, LearnedHead | None], None],
+        learned: Callable[[Config], TrainedHead | None],
+        adopt: Callable[[Config, TrainedHead | None], None],
         failures: tuple[type[Exception], ...] = (),
     ) -> None:
         """``read`` and ``learned`` may block. ``adopt`` puts a config into force: all of it, or it raises and nothing.

@@ -11,8 +11,8 @@ from typing import assert_never
 
 from agent.config import Config
 from agent.config.encoders import Encoder as EncoderTable
-from agent.decision import read_learned
-from agent.fusion import Learned, LearnedHead
+from agent.decision import read_embedded, read_learned
+from agent.fusion import EMBEDDED, Learned, TrainedHead
 from agent.seams import Encoder, Transcriber
 from agent.types import Modality
 from engines import Engine, Placement
@@ -50,19 +50,20 @@ def open_encoders(
     return opened
 
 
-def open_fusion(config: Config, store: ModelStore) -> LearnedHead | None:
+def open_fusion(config: Config, store: ModelStore) -> TrainedHead | None:
     """The trained head of fusion where the config asks for it.
 
     Raises `engines.models.ModelError` where it is not there, not what the lock file says, or not allowed.
     """
-    if config.fusion.rule != Learned.name:
-        return None
+    rule = config.fusion.rule
     try:
-        return read_learned(store.path("fusion-head"))
+        if rule in EMBEDDED:
+            return read_embedded(store.path(f"fusion-{rule}"))
+        return read_learned(store.path("fusion-head")) if rule == Learned.name else None
     except ModelError as error:
-        raise type(error)(f'[fusion] rule = "{Learned.name}": {error}') from error
+        raise type(error)(f'[fusion] rule = "{rule}": {error}') from error
     except ValueError as error:
-        raise ModelError(f'[fusion] rule = "{Learned.name}": {error}') from error
+        raise ModelError(f'[fusion] rule = "{rule}": {error}') from error
 
 
 def _give_back() -> None:

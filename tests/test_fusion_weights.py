@@ -10,7 +10,7 @@ import pytest
 from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
-from agent.fusion import LearnedHead
+from agent.fusion import EMBEDDED, EmbeddedHead, LearnedHead
 from agent.heads import build_head
 from agent.playback import play
 from agent.types import Evidence, Modality, Reading, Sample, Watermark
@@ -40,6 +40,21 @@ def test_it_knows_the_modalities_and_the_default_labels() -> None:
     head = open_fusion(LEARNED, ModelStore())
     assert head is not None
     assert build_head(LEARNED, head).rule == "learned"
+
+
+@pytest.mark.parametrize("rule", EMBEDDED)
+def test_heads_that_read_embeddings_answer_whatever_is_missing(rule: str) -> None:
+    config = Config.model_validate({"fusion": {"rule": rule, "dwell": "0 s"}})
+    head = open_fusion(config, ModelStore())
+    assert isinstance(head, EmbeddedHead)
+    built = build_head(config, head)
+    rng = np.random.default_rng(0)
+    for m, size in zip(Modality, head.sizes, strict=True):
+        embedding = rng.normal(size=size).astype(np.float32)
+        alone = Evidence(m, "it", UNIFORM, UNIFORM, 1.0, 0, "scripted", embedding=embedding)
+        assert built.judge([alone], 0).probs.sum() == pytest.approx(1)
+        assert not np.allclose(built.judge([alone], 0).probs, UNIFORM, atol=1e-3), "the embedding says something"
+    assert built.judge([], 0).probs == pytest.approx(UNIFORM)
 
 
 def test_no_other_rule_asks_for_it(tmp_path: Path) -> None:
@@ -113,7 +128,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
 
 def test_bayes_is_where_its_training_began() -> None:
     head = open_fusion(LEARNED, ModelStore())
-    assert head is not None
+    assert isinstance(head, LearnedHead)
     start = LearnedHead.bayes(head.modalities, head.labels)
     assert head.mix.shape == start.mix.shape
     assert np.abs(head.mix - start.mix).max() > 0.01, "something was learned"

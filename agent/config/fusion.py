@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BeforeValidator
 from agent.clock import SECOND
 from agent.config.scalars import DurationOrZero, Share
 from agent.config.table import Table
-from agent.fusion import RULES, Learned, Recalibration
+from agent.fusion import EMBEDDED, RULES, Learned, Recalibration
 
-NAMES = (*RULES, Learned.name)
+NAMES = (*RULES, Learned.name, *EMBEDDED)
 LEAK = 0.05
 """Of `agent.fusion.leaked`, as ``python -m engines.training fusion`` chose it: the largest that costs bayes no more, on
 items that it was not fitted to, than the standard error of the best (Breiman et al. 1984)."""
@@ -25,7 +25,7 @@ FITTED: Mapping[str, tuple[float, ...]] = {
 }
 """Temperatures by rule, with vision, audio, both, text, vision and text, audio and text, all three, as ``python -m
 engines.training fusion`` prints them for the reliabilities and the leak that are the defaults. Others have 1: votes
-gain nothing by one, and the trained head has its own."""
+gain nothing by one, and trained heads have their own."""
 
 
 def _rule(name: str) -> str:

@@ -23,6 +23,9 @@ from agent.fusion.learned import Learned, LearnedHead
 from agent.fusion.recalibration import Recalibration, fit_temperature
 from agent.fusion.rules import RULES, Bayes, Max, Mean, Vote
 
+TrainedHead = LearnedHead | EmbeddedHead
+"""What a rule that is trained has learned: `Learned`, or one of `EMBEDDED`."""
+
 __all__ = [
     "EMBEDDED",
     "RULES",
@@ -44,6 +47,7 @@ __all__ = [
     "Recalibration",
     "Rule",
     "Settings",
+    "TrainedHead",
     "Vote",
     "conflict",
     "conjunction",

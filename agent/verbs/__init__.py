@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.config import Config, SensorTable
-from agent.fusion import LearnedHead
+from agent.fusion import TrainedHead
 from agent.recording.format import About, Entry, PartSurvey
 from agent.remote import Listening
 from agent.seams import Encoder, Sensor, Transcriber
@@ -89,7 +89,7 @@ class Parts(Protocol):
     ) -> tuple[dict[Modality, Encoder], Transcriber | None]:
         """What reads the modalities of these sources; ``live`` encoders may change their back end while they run."""
 
-    def fusion(self, config: Config) -> LearnedHead | None:
+    def fusion(self, config: Config) -> TrainedHead | None:
         """The trained fusion head, where the config asks for it."""
 
     def session(self, name: str) -> Recorded:

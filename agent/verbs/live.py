@@ -15,7 +15,7 @@ from rich.console import Console
 from agent.assembly import Agent
 from agent.clock import MS, Clock, RealClock, WallClock
 from agent.config import Config, ReplaySensor, SensorTable, load
-from agent.fusion import LearnedHead
+from agent.fusion import TrainedHead
 from agent.mqtt import Address
 from agent.privacy import Outlet, for_demonstration, may_leave, remind, require_lawful
 from agent.process import DONE, WRONG, on_hangup, set_level, until_signal
@@ -116,7 +116,7 @@ def _reloading(config: Config, agent: Agent, *, args: argparse.Namespace, parts:
         require_lawful(found, said_in=args.config)
         return found
 
-    def adopt(found: Config, learned: LearnedHead | None) -> None:
+    def adopt(found: Config, learned: TrainedHead | None) -> None:
         agent.adopt(found, learned)
         set_level(args.log_level or found.agent.log_level)
 

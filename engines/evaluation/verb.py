@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from agent.config import Config, prior_of
-from agent.fusion import RULES, Learned, LearnedHead, Recalibration, Rule
+from agent.fusion import EMBEDDED, RULES, Learned, LearnedHead, Recalibration, Rule, TrainedHead
 from agent.types import Modality
 from engines.encoders import open_fusion
 from engines.evaluation import triples
@@ -67,7 +67,7 @@ def _measure_fusion(config: Config, args: argparse.Namespace, console: Console) 
             some, per_label=args.triples, reliability=reliability, prior=prior, seed=SEED, leak=config.fusion.leak
         )
 
-    rules = deployed(config, _learned(config))
+    rules = deployed(config, {name: head for name in (Learned.name, *EMBEDDED) if (head := _trained(config, name))})
     grades = range(1, GRADES + 1)
     figures = triples.figures(rules, drawn(0), [drawn(grade) for grade in grades], drawn(0, *grades))
     labels = [config.agent.labels[k] for k in figures["labels"]]
@@ -80,25 +80,25 @@ def _measure_fusion(config: Config, args: argparse.Namespace, console: Console) 
     show_fusion(figures, console)
 
 
-def deployed(config: Config, learned: LearnedHead | None) -> dict[str, triples.Recalibrated]:
-    """Every rule by name as the config sets it, with the recalibration behind it; the trained one if it is there."""
+def deployed(config: Config, trained: Mapping[str, TrainedHead]) -> dict[str, triples.Recalibrated]:
+    """Every rule by name as the config sets it, with the recalibration behind it; of the trained ones those given."""
     rules: dict[str, Rule] = {name: rule.of(config.fusion) for name, rule in RULES.items()}
-    if learned:
-        rules[Learned.name] = Learned(learned)
+    for name, head in trained.items():
+        rules[name] = Learned(head) if isinstance(head, LearnedHead) else EMBEDDED[name](head)
     behind = {name: config.fusion.model_copy(update={"rule": name}).temperatures for name in rules}
     return {name: triples.Recalibrated(rule, Recalibration(behind[name])) for name, rule in rules.items()}
 
 
-def _learned(config: Config) -> LearnedHead | None:
-    """The trained head; None, which is logged, where it must not be used or knows other labels."""
-    named = config.model_copy(update={"fusion": config.fusion.model_copy(update={"rule": Learned.name})})
+def _trained(config: Config, rule: str) -> TrainedHead | None:
+    """The head of a trained rule; None, which is logged, where it must not be used or knows other labels."""
+    named = config.model_copy(update={"fusion": config.fusion.model_copy(update={"rule": rule})})
     try:
         head = open_fusion(named, ModelStore.configured(config.models))
     except LicenceError as error:
         log.warning("%s; it is left out", error)
         return None
     if head and head.labels != config.agent.labels:
-        log.warning("the trained fusion head is left out: it knows the labels %s", ", ".join(head.labels))
+        log.warning("%s: the trained head is left out: it knows the labels %s", rule, ", ".join(head.labels))
         return None
     return head
 
