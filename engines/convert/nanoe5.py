@@ -54,12 +54,12 @@ class _File:
     """Bytes by name."""
 
     def floats(self, name: str) -> F32:
-        return np.frombuffer(self.tensors[name].tobytes(), "<f4").astype(np.float32)
+        return _finite(name, np.frombuffer(self.tensors[name].tobytes(), "<f4").astype(np.float32))
 
     def blocks(self, name: str, rows: int) -> tuple[U8, npt.NDArray[np.float16]]:
         """Values 0..15 (R, C) and scales (R, C / 32) of a packed matrix."""
         packed = self.tensors[name].reshape(rows, -1, 2 + BLOCK // 2)
-        scales = np.ascontiguousarray(packed[:, :, :2]).view("<f2")[:, :, 0]
+        scales = _finite(name, np.ascontiguousarray(packed[:, :, :2]).view("<f2")[:, :, 0])
         halves = packed[:, :, 2:]
         return np.concatenate([halves & 15, halves >> 4], axis=2).reshape(rows, -1), scales.astype(np.float16)
 
@@ -67,6 +67,13 @@ class _File:
         """(R, C)."""
         values, scales = self.blocks(name, rows)
         return (values.astype(np.float32) - 8) * np.repeat(scales.astype(np.float32), BLOCK, axis=1)
+
+
+def _finite(name: str, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The numbers, if that is what they all are."""
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} holds values that are no numbers")
+    return numbers
 
 
 def convert(sources: Sequence[Path], destination: Path, *, options: Mapping[str, object]) -> None:
