@@ -17,8 +17,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from agent.clock import MS, SECOND
 from agent.types import F32, U8, Audio, Frame, Modality, Sample, Source
+
+MS, SECOND = 1_000_000, 1_000_000_000
 
 
 class Ailment(StrEnum):
