@@ -9,6 +9,8 @@ from contextlib import aclosing
 from agent.check import Finding
 from agent.clock import SECOND, RealClock, WallClock
 from agent.config import Config, SensorTable
+from agent.config.mqtt import loopback
+from agent.mqtt import Address
 from agent.remote import Listening
 from agent.seams import SensorError
 from agent.types import Sample
@@ -37,7 +39,8 @@ async def _check(name: str, table: SensorTable, config: Config) -> Finding:
         return Finding(what, ok=True, said="takes messages over MQTT")
     if table.kind == "stdin":
         return Finding(what, ok=True, said="takes lines from the terminal")
-    if table.kind == "remote" and config.mqtt.broker.startswith("embedded"):
+    address = Address.of(config.mqtt.broker)
+    if table.kind == "remote" and address.embedded and loopback(address.listen):
         said = "the embedded broker takes connections of this host alone; others need a [mqtt] broker of yours"
         return Finding(what, ok=False, said=said)
     clock, wall = RealClock(), WallClock()
