@@ -98,12 +98,11 @@ async def publish(port: int, topic: str, payload: str, *, retain: bool = False) 
 
 @contextlib.asynccontextmanager
 async def agent(
-    *words: str, env: Mapping[str, str] | None = None, tree: Path = ROOT, purpose: str | None = "a test"
+    *words: str, env: Mapping[str, str] | None = None, tree: Path = ROOT
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """``launch.py`` with these words, until the end of the block; stdout and stderr together in ``stdout``."""
-    stated = ("--set", f"privacy.purpose={purpose}") if purpose else ()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "launch.py", *stated, *words),
+        *(sys.executable, "launch.py", *words),
         cwd=tree,
         env=os.environ | dict(env or {}),
         stdin=asyncio.subprocess.DEVNULL,
@@ -123,9 +122,9 @@ async def agent(
             raise
 
 
-async def launch(*words: str, purpose: str | None = "a test") -> tuple[int, str]:
+async def launch(*words: str) -> tuple[int, str]:
     """Exit code and all output of ``launch.py`` with these words."""
-    async with agent(*words, purpose=purpose) as process, asyncio.timeout(3 * PATIENCE_S):
+    async with agent(*words) as process, asyncio.timeout(3 * PATIENCE_S):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode()

@@ -8,7 +8,7 @@ import pytest
 
 from agent.check import check_privacy
 from agent.config import Config, ConfigError, load
-from agent.privacy import NOTICE, PROHIBITED, Outlet, for_demonstration, may_leave, require_lawful
+from agent.privacy import NOTICE, PROHIBITED, Outlet, for_demonstration, may_leave, remind, require_lawful
 from sensors.verbs import send
 from tests.mosquitto import free_port, mosquitto
 from tests.outside import ROOT, agent, launch, publish, watching
@@ -35,7 +35,7 @@ def test_the_shipped_config_states_a_purpose_and_lets_nothing_out() -> None:
 
 
 def test_without_a_purpose_it_says_what_to_write() -> None:
-    (line,) = refused(configured())
+    (line,) = refused(configured("privacy.raw_media=never"))
     assert '[privacy] purpose = "…"' in line
     (line,) = refused(configured("privacy.purpose=safety", "privacy.place=work"))
     assert "Art. 5(1)(f)" in line
@@ -86,10 +86,20 @@ def test_the_notice_is_there_in_two_languages() -> None:
     assert "## 告示" in notice
 
 
+def test_a_file_without_the_table_is_a_demonstration_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    require_lawful(configured(), said_in=Path("config.toml"))
+    with caplog.at_level("WARNING"):
+        remind(configured(), ROOT)
+        assert "has no [privacy]" in caplog.text
+        caplog.clear()
+        remind(configured("privacy.purpose=a fair"), ROOT)
+        assert not caplog.records
+
+
 async def test_a_run_without_a_purpose_ends_with_2_and_says_all_that_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(f'{SENSES}[privacy]\nplace = "education"\n')
-    code, output = await launch("--config", str(path), purpose=None)
+    code, output = await launch("--config", str(path))
     assert code == 2
     assert "privacy.purpose: is missing" in output
     assert "privacy.place: found 'education'" in output
@@ -112,7 +122,7 @@ async def test_purpose_and_pause_are_published_and_a_pause_hears_nothing(tmp_pat
     async with (
         mosquitto(port, tmp_path),
         watching(port) as watcher,
-        agent("--config", str(path), purpose=None) as process,
+        agent("--config", str(path)) as process,
     ):
         status = (await watcher.until(lambda message: message.topic == "attune/box/status")).json
         assert {name: value for name, value in status.items() if name not in ("since", "node")} == {

@@ -186,7 +186,7 @@ async def test_a_real_process_reads_its_file_again(tmp_path: Path) -> None:
     async with (
         mosquitto(port, tmp_path),
         watching(port, "#") as watcher,
-        agent("--config", str(path), purpose=None) as process,
+        agent("--config", str(path)) as process,
     ):
         first = await watcher.until_decision(lambda decision: decision["rule"] == "bayes")
         path.write_text(FILE.format(port=port) + '[fusion]\nrule = "mean"\n')

@@ -18,7 +18,7 @@ from agent.config.events import Event, unknown_labels
 from agent.config.fusion import Fusion
 from agent.config.metrics import Metrics
 from agent.config.mqtt import Mqtt
-from agent.config.privacy import Privacy
+from agent.config.privacy import UNSTATED, Privacy
 from agent.config.record import Record
 from agent.config.scalars import Level
 from agent.config.sensors import SensorTable
@@ -65,7 +65,7 @@ class Config(Table):
     metrics: Metrics = Metrics()
     dashboard: Dashboard = Dashboard()
     events: dict[Level, Event] | None = None
-    privacy: Privacy = Privacy()
+    privacy: Privacy = UNSTATED
     view: View = View()
 
     @field_validator("events")

@@ -14,9 +14,13 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class Privacy(Table):
-    """``[privacy]``; what follows from it stands in `agent.privacy`."""
+    """``[privacy]``; what follows from it stands in `agent.privacy`. Without a purpose nothing may be inferred."""
 
     purpose: Words | None = None
     place: Place | None = None
     exemption: Words | None = None
     raw_media: Literal["as configured", "never"] = "as configured"
+
+
+UNSTATED = Privacy(purpose="demonstration")
+"""Of a file without the table: as in the shipped config. It is said loudly at each start."""
