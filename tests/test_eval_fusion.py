@@ -15,7 +15,7 @@ import soundfile
 
 import launch as program
 from agent.config import Config, load
-from agent.fusion import RULES, Bayes, Mean
+from agent.fusion import EMBEDDED, RULES, Bayes, Mean
 from agent.process import DONE, WRONG
 from agent.types import AUDIO_RATE_HZ, Modality
 from engines.evaluation.chart import Panel, svg, ticks
@@ -251,7 +251,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(words) == DONE
     found = json.loads(out["--json"].read_text())
     assert (found["n"], found["labels"], found["items"]) == (4, ["happy", "sad"], dict.fromkeys(tables, 2))
-    assert found["rules"].keys() == {*RULES, "learned"}
+    assert found["rules"].keys() == {*RULES, "learned", *EMBEDDED}
     assert len(found["noise"]["bayes"]) == len(found["alone"]["audio"]["uar"]) == 1 + GRADES
     assert len(list((tmp_path / "work").iterdir())) == 3 * (1 + GRADES)
     said = capsys.readouterr().out

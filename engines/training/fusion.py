@@ -37,7 +37,7 @@ PENALTIES = (3e-3, 1e-2, 3e-2, 1e-1)
 LEAKS = (0.0, 0.003, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 DEALS = 5
 """How often the items are dealt into halves to choose the leak."""
-EMBEDDED_PENALTIES = (3e-3, 1e-2, 3e-2)
+EMBEDDED_PENALTIES = (3e-2, 1e-1, 3e-1)
 """The same for the heads that read embeddings."""
 SEED = 0
 Pools = Mapping[Modality, Sequence[Pool]]
