@@ -24,7 +24,6 @@ from engines.precision import dequantise, prepare, read_calibration, write_calib
 from tests.engine_contract import linear
 
 COMPILED = (
-    ("face-detector-near", "fp32"),
     ("face-detector-near", "fp16"),
     ("face-detector-far", "fp16"),
     ("face-encoder", "fp32"),
@@ -32,7 +31,6 @@ COMPILED = (
     ("face-embedding", "fp32"),
     ("face-embedding", "fp16"),
     ("voice-activity", "fp32"),
-    ("voice-encoder", "fp32"),
     ("voice-encoder", "fp16"),
     ("speech-encoder", "fp16"),
     ("language-encoder", "fp16"),
