@@ -92,5 +92,5 @@ def remind(config: Config, root: Path, *, demo: bool = False) -> None:
     where = "on the dashboard alone" if seen else "nowhere outside this process"
     log.info("emotions are inferred for the purpose: %s; pictures are shown %s", config.privacy.purpose, where)
     if "privacy" not in config.model_fields_set:
-        log.warning('the config has no [privacy]: where this is no demonstration, write what it is for: purpose = "…"')
+        log.warning('the config has no [privacy]: if this is no demonstration, write what it is for: purpose = "…"')
     log.info("those concerned have to be told; a notice to put up, in English and Chinese: %s", root / NOTICE)
