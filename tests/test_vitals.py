@@ -296,3 +296,11 @@ def test_the_modality_says_what_ails_it() -> None:
     assert [said for modality, *said in told if modality == "vision"] == [
         ["missing", "silent"], ["degraded", "black"], ["missing", "silent"],
     ]  # fmt: skip
+
+
+def test_nothing_is_kept_of_pictures_once_it_is_to_forget() -> None:
+    vitals = looked(*shown(NOISE[0], 0, FROZEN_NS - FRAME_NS))
+    vitals.forget()
+    for sample in shown(NOISE[0], FROZEN_NS - FRAME_NS, FROZEN_NS + 5 * SECOND):
+        vitals.look(sample)
+    assert found(vitals, CAMERA, FROZEN_NS + 4 * SECOND) == []
