@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -184,10 +185,12 @@ def test_evidence_is_kept_for_the_same_items_only(config: Config, tmp_path: Path
     assert first.quality[1] == 0
     np.testing.assert_allclose(first.probs[1], 1 / K)
     (file,) = (tmp_path / "work").iterdir()
-    altered = Pool(first.y, first.probs, first.priors, first.quality + 1, first.answered)
-    np.savez(file, allow_pickle=False, **{name: getattr(altered, name) for name in Pool.__slots__})
+    altered = replace(first, quality=first.quality + 1)
+    altered.save(file)
     again = collect(config, Modality.TEXT, data, work=tmp_path / "work")
     np.testing.assert_array_equal(again.quality, altered.quality)  # taken from the file
+    assert again.embeddings is not None
+    assert np.isnan(again.embeddings).any(axis=1).tolist() == [False, True, False]
     fewer = collect(config, Modality.TEXT, data.few(1, seed=0), work=tmp_path / "work")
     assert len(fewer.y) == 2
     assert (fewer.quality <= 1).all()
