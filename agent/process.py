@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,9 +83,16 @@ def set_level(level: str) -> None:
 
 
 def leave(code: int) -> int:
-    """Write out what is still buffered here, where a reader that has gone is no error, and not in the interpreter."""
+    """Write out what is still buffered here, where a reader that has gone is no error, and not in the interpreter.
+
+    Does not return where a thread is left that nobody waits for, such as one in an engine that hangs: the interpreter
+    would tear down under it what its native code stands on.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(code)
     return code

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.ahead import ahead
-from agent.clock import Clock
+from agent.clock import SECOND, Clock
 from agent.types import Sample, Watermark
 from sensors.session import Session, arrival_ns
 from sensors.session_files import SessionError
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SLIP_NS = SECOND // 2
+"""Further behind than that the session waits, as one that is stopped and goes on: no window takes what is so late."""
+
 
 class ReplaySensor:
     """A `Sensor` that feeds all the sources of a session in real time: at the pace of `clock`, from its now on.
 
-    With `loop` the next round goes on where the last one ended; otherwise it ends with the session. It also ends, with
+    A machine that cannot keep up for `SLIP_NS` makes the session wait, all its sources together, counted as
+    ``slipped``. With `loop` the next round goes on where the last one ended; otherwise it ends with the session. It also ends, with
     a warning, where a file turns out to be damaged: starting again would play the same part for ever.
     """
 
@@ -51,7 +55,11 @@ class ReplaySensor:
                 # Decoding a frame takes milliseconds, so it has a thread of its own.
                 async with aclosing(events):
                     async for event in events:
-                        await self._clock.sleep_until(epoch_ns + arrival_ns(event))
+                        due_ns = epoch_ns + arrival_ns(event)
+                        await self._clock.sleep_until(due_ns)
+                        if (behind_ns := self._clock.now_ns() - due_ns) > SLIP_NS:
+                            epoch_ns += behind_ns
+                            self.drops["slipped"] += 1
                         yield _shifted(event, epoch_ns)
             except SessionError as error:
                 log.warning("%s: %s; the session ends here", self.name, error)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from agent.clock import MS, VirtualClock
 from agent.live import LiveAgent
-from agent.pipeline import Pipeline
 from agent.playback import play
 from agent.seams import SensorError
-from agent.types import Decided, Modality, Sample, Watermark, Window
+from agent.types import Decided, Modality, Sample, Watermark
+from agent.window import SourceState
 from tests.samples import audio, frame
 from tests.scripted import HOP_NS, SOURCES, ScriptedSensor, Steps, pipeline
 
@@ -23,18 +23,27 @@ Arrivals = list[tuple[int, Sample | Watermark]]
 Cut = tuple[int, int, bool, dict[Modality, list[int]], dict[Modality, str]]
 
 
-def recorded(p: Pipeline) -> list[Cut]:
-    """What the pipeline is given to decide: end, instant of the cut, settled, ends of the samples, what is missing."""
-    cuts: list[Cut] = []
-    decide = p.decide
+def cut_of(decided: Decided) -> Cut:
+    """What was given to be decided: end, instant of the cut, settled, ends of the samples, what is missing."""
+    window = decided.window
+    parts = {modality: [sample.end_ns for sample in part] for modality, part in window.parts.items()}
+    return window.end_ns, window.cut_ns, window.settled, parts, dict(window.missing)
 
-    async def noted(window: Window) -> Decided:
-        parts = {modality: [sample.end_ns for sample in part] for modality, part in window.parts.items()}
-        cuts.append((window.end_ns, window.cut_ns, window.settled, parts, dict(window.missing)))
-        return await decide(window)
 
-    p.decide = noted  # type: ignore[method-assign]
-    return cuts
+class Noted:
+    """An observer that notes the windows."""
+
+    def __init__(self) -> None:
+        self.cuts: list[Cut] = []
+
+    def fed(self, item: Sample | Watermark) -> None:
+        pass
+
+    def marked(self, source: str, state: SourceState) -> None:
+        pass
+
+    def decided(self, decided: Decided) -> None:
+        self.cuts.append(cut_of(decided))
 
 
 async def live(streams: list[Arrivals], fails_ns: int | None = None) -> list[Cut]:
@@ -57,8 +66,8 @@ async def live(streams: list[Arrivals], fails_ns: int | None = None) -> list[Cut
         for source, arrivals in zip(SOURCES, streams, strict=True)
     ]
     p = pipeline(clock)
-    cuts = recorded(p)
-    agent = asyncio.create_task(LiveAgent(p, sensors=sensors, clock=clock, sinks=[]).run())
+    noted = Noted()
+    agent = asyncio.create_task(LiveAgent(p, sensors=sensors, clock=clock, sinks=[], observers=[noted]).run())
     while not agent.done():
         for _ in range(TURNS):
             await asyncio.sleep(0)
@@ -66,16 +75,14 @@ async def live(streams: list[Arrivals], fails_ns: int | None = None) -> list[Cut
             clock.advance_to(next_ns)
     await agent
     p.close()
-    return cuts
+    return noted.cuts
 
 
 async def replayed(streams: list[Arrivals]) -> list[Cut]:
     clock = VirtualClock()
     p = pipeline(clock)
-    cuts = recorded(p)
     events = [item for _, item in sorted((arrival for stream in streams for arrival in stream), key=lambda a: a[0])]
-    async for _ in play(events, p, clock):
-        pass
+    cuts = [cut_of(decided) async for decided in play(events, p, clock)]
     p.close()
     return cuts
 

@@ -20,3 +20,24 @@ def test_linear_algebra_keeps_to_one_core_unless_told(asked: str | None, threads
     said = subprocess.run([sys.executable, "-c", SAID], cwd=ROOT, env=environment, capture_output=True, check=True)
     pools = ast.literal_eval(said.stdout.decode())
     assert pools == {min(threads, os.cpu_count() or 1)}
+
+
+LEFT = """
+import sys, threading
+from agent.process import leave
+begun = threading.Event()
+def hang():
+    begun.set()
+    threading.Event().wait()
+threading.Thread(target=hang, daemon=True).start()
+begun.wait()
+import atexit
+atexit.register(print, "the interpreter was torn down under the thread")
+print("written", end="")
+sys.exit(leave(3))
+"""
+
+
+def test_the_process_leaves_at_once_and_with_its_code_where_a_thread_hangs() -> None:
+    said = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (3, "written")

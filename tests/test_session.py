@@ -1,4 +1,6 @@
+import asyncio
 import json
+from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.clock import MS, SECOND, RealClock
+from agent.clock import MS, SECOND, RealClock, VirtualClock
 from agent.types import AUDIO_RATE_HZ, Audio, Frame, Sample, Text, Watermark
 from sensors.replay import ReplaySensor
 from sensors.session import Session, arrival_ns
@@ -219,6 +221,30 @@ async def test_replay_feeds_all_sources_in_real_time(tmp_path: Path) -> None:
     assert [arrival_ns(item) - epoch_ns for item in items] == [arrival_ns(event) for event in recorded]
     assert [type(item) for item in items] == [type(event) for event in recorded]
     assert all(now_ns >= arrival_ns(item) for now_ns, item in zip(arrived, items, strict=True))
+
+
+async def test_a_machine_that_falls_behind_makes_the_whole_session_wait(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    sensor = ReplaySensor(Session.open(make_session(tmp_path / "s", seconds=0.5)), clock=clock)
+    early_ns: list[int] = []
+    late_ns: list[int] = []
+
+    async def stood_still() -> None:
+        while True:  # time goes on by itself, as far as somebody sleeps
+            await asyncio.sleep(0)
+            if (next_ns := clock.next_ns()) is not None:
+                clock.advance_to(next_ns)
+
+    running = asyncio.create_task(stood_still())
+    async with aclosing(sensor.stream()) as stream:
+        async for item in stream:
+            lag_ns = clock.now_ns() - arrival_ns(item)
+            (late_ns if sensor.drops["slipped"] else early_ns).append(lag_ns)
+            if len(early_ns) == 10 and not late_ns:
+                clock.advance_to(clock.now_ns() + 3 * SECOND)
+    running.cancel()
+    assert sensor.drops == {"slipped": 1}
+    assert set(early_ns) == set(late_ns) == {0}
 
 
 async def test_a_loop_goes_on_with_the_time_line(tmp_path: Path) -> None:
