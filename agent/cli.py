@@ -92,7 +92,7 @@ def _replay(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="where the decisions of two --out files differ"
     )
-    verb.add_argument("--plot", type=Path, metavar="FILE", help="with --compare: both as a picture (SVG)")
+    verb.add_argument("--plot", type=Path, metavar="FILE", help="with --compare: both as a picture (.png, .svg, .pdf)")
 
 
 def _plot(verb: argparse.ArgumentParser) -> None:

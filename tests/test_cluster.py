@@ -47,7 +47,7 @@ def test_one_damaged_session_holds_up_no_other_and_what_is_done_is_not_done_agai
     assert table["p_happy"].to_pylist() == [decision["probabilities"]["happy"] for decision in plain]
     assert table["vision_missing"].to_pylist() == [decision["missing"]["vision"] for decision in plain]
     ends_ns = [int(decision["window"]["end_ns"]) for decision in plain]
-    assert table["end"].cast("int64").to_pylist() == ends_ns
+    assert table["window_end"].cast("int64").to_pylist() == ends_ns
 
     (sessions[1] / "text.jsonl").write_text(json.dumps({"t": 0.5, "text": WORDS[1]}) + "\n")
     kept = (out / "session-0.parquet").stat().st_mtime_ns

@@ -5,8 +5,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
+from agent.chart import colours_of
 from tests.outside import ROOT, launch
 
 
@@ -83,10 +83,9 @@ async def test_two_runs_are_compared(tmp_path: Path) -> None:
     assert "2 windows in both: 1 alike in all but latencies, 1 with another label" in output
     assert "moved by 0.200 on average and 0.400 at most" in output
     assert "text: there → silent" in output
-    picture = ElementTree.fromstring(plot.read_text())
-    titles = [title.text for title in picture.iter("{http://www.w3.org/2000/svg}title")]
-    assert titles.count("sad 0.80") == 1
-    assert "0.40" in titles
+    picture = plot.read_text()
+    for colour in colours_of([json.loads(decision(1, "happy", 0.9))]).values():  # in the legend and in bars
+        assert picture.count(colour) > 1
 
 
 async def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

@@ -202,31 +202,10 @@ def _header(session: Exported, folder: Path, writers: Mapping[str, _Video | _Sou
 
 def to_parquet(session: Exported, path: Path) -> int:
     """Write the decisions as a table, a row each; returns how many. Raises `ValueError` where there are none."""
-    import pyarrow
-    import pyarrow.parquet
+    from agent.recording.table import decisions_table, write_parquet
 
     if session.history is None:
         raise ValueError(f"{session.name} holds no decisions; `launch.py replay --out FILE` makes some")
-    rows = [_row(json.loads(decision)) for decision in session.history.published()]
-    table = pyarrow.Table.from_pylist(rows)
-    if rows:
-        stamp = pyarrow.timestamp("ns", tz="UTC")
-        for name in ("window_start", "window_end"):
-            at = table.schema.get_field_index(name)
-            table = table.set_column(at, name, table.column(name).cast(stamp))
-    pyarrow.parquet.write_table(table, path)
-    return len(rows)
-
-
-def _row(decision: Mapping[str, Any]) -> dict[str, Any]:
-    """A decision as a flat row: ``p_<label>``, ``<modality>_<field>``, ``<modality>_missing``."""
-    row = {key: decision[key] for key in ("node", "seq", "id", "label", "confidence", "abstained", "conflict", "rule")}
-    row["window_start"], row["window_end"] = (int(decision["window"][f"{side}_ns"]) for side in ("start", "end"))
-    row |= {f"p_{label}": p for label, p in decision["probabilities"].items()}
-    row |= decision["dimensions"]
-    for modality in ("vision", "audio", "text"):
-        said = decision["modalities"].get(modality, {})
-        for field in ("label", "confidence", "weight", "quality", "age_ms", "contribution", "source", "encode_ms"):
-            row[f"{modality}_{field}"] = said.get(field)
-        row[f"{modality}_missing"] = decision["missing"].get(modality)
-    return row | {f"{part}_ms": ms for part, ms in decision["latency_ms"].items()}
+    table = decisions_table([json.loads(decision) for decision in session.history.published()])
+    write_parquet(table, path, {"session": session.name})
+    return int(table.num_rows)

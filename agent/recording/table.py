@@ -29,22 +29,24 @@ OF_A_MODALITY = {
     "quality": pa.float64(),
     "contribution": pa.float64(),
     "age_ms": pa.float64(),
+    "encode_ms": pa.float64(),
+    "source": pa.string(),
 }
 
 
 def decisions_table(payloads: Sequence[Mapping[str, Any]]) -> pa.Table:
     """A row each decision as published; null is what a decision does not have.
 
-    Columns: the plain fields; ``start`` and ``end`` of the window in UTC; ``p_LABEL``; ``valence``, ``arousal``; and
-    for each modality ``M_label``, ``M_confidence``, ``M_weight``, ``M_quality``, ``M_contribution``, ``M_age_ms`` or
-    ``M_missing``.
+    Columns: the plain fields; ``window_start`` and ``window_end`` in UTC; ``p_LABEL``; ``valence``, ``arousal``; for
+    each modality ``M_label``, ``M_confidence``, ``M_weight``… (`OF_A_MODALITY`) or ``M_missing``; ``total_ms`` and the
+    other latencies.
     """
     columns: dict[str, pa.Array] = {name: pa.array([p[name] for p in payloads], kind) for name, kind in PLAIN.items()}
     for end in ("start", "end"):
-        columns[end] = pa.array([int(p["window"][f"{end}_ns"]) for p in payloads], pa.int64()).cast(STAMP)
-    for prefix, field in (("p_", "probabilities"), ("", "dimensions")):
+        columns[f"window_{end}"] = pa.array([int(p["window"][f"{end}_ns"]) for p in payloads], pa.int64()).cast(STAMP)
+    for pattern, field in (("p_{}", "probabilities"), ("{}", "dimensions"), ("{}_ms", "latency_ms")):
         for name in dict.fromkeys(name for p in payloads for name in p[field]):
-            columns[prefix + name] = pa.array([p[field].get(name) for p in payloads], pa.float64())
+            columns[pattern.format(name)] = pa.array([p[field].get(name) for p in payloads], pa.float64())
     for m in Modality:
         said = [p["modalities"].get(m.value, {}) for p in payloads]
         for name, kind in OF_A_MODALITY.items():

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.process import DONE, FAILED, WRONG
-from agent.timeline import Strip, timeline
 
 SHOWN = 40
 """Rows of the table at most; the sums are over all."""
@@ -54,13 +53,22 @@ def compare(args: argparse.Namespace, *, out: Console) -> int:
         print(error, file=sys.stderr)
         return WRONG
     _show(pairs, names=(str(left), str(right)), out=out)
-    if args.plot:
-        strips = [_strip(str(path), pairs, side) for path, side in ((left, "left"), (right, "right"))]
-        try:
-            args.plot.write_text(timeline(strips, [pair.moved for pair in pairs]), encoding="utf-8")
-        except OSError as error:
-            print(f"--plot {args.plot}: cannot be written: {error.strerror}", file=sys.stderr)
-            return FAILED
+    return _draw(pairs, args) if args.plot and pairs else DONE
+
+
+def _draw(pairs: Sequence[Pair], args: argparse.Namespace) -> int:
+    try:
+        from agent.chart import draw_apart
+    except ImportError as error:
+        print(f"--plot: {error.name} is not installed; pip install 'attune[view]'", file=sys.stderr)
+        return FAILED
+    left, right = map(str, args.compare)
+    runs = {left: [pair.left for pair in pairs], right: [pair.right for pair in pairs]}
+    try:
+        draw_apart(runs, [pair.moved for pair in pairs], args.plot)
+    except (OSError, ValueError) as error:  # a suffix that names no kind of picture is a ValueError
+        print(f"--plot {args.plot}: cannot be drawn: {error}", file=sys.stderr)
+        return FAILED
     return DONE
 
 
@@ -140,14 +148,4 @@ def _else(pair: Pair) -> str:
         f"{m}: {one.get(m, 'there')} → {other.get(m, 'there')}"
         for m in sorted({*one, *other})
         if one.get(m) != other.get(m)
-    )
-
-
-def _strip(name: str, pairs: Sequence[Pair], side: str) -> Strip:
-    decisions = [pair.left if side == "left" else pair.right for pair in pairs]
-    return Strip(
-        name,
-        [pair.end_ns for pair in pairs],
-        [None if d is None else d["label"] for d in decisions],
-        [0.0 if d is None else float(d["confidence"]) for d in decisions],
     )
