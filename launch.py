@@ -23,7 +23,7 @@ from agent.process import DONE, FAILED, WRONG, leave, log_to, set_level
 
 if TYPE_CHECKING:
     from agent.fusion import TrainedHead
-    from agent.remote import Listening
+    from agent.remote.clocks import Listening
     from agent.seams import Encoder, Sensor, Transcriber
     from agent.types import Modality, Source
     from sensors.session import Session
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What may go wrong while running and says in its message what to do. Asked for only when something was raised."""
-    from agent.broker import BrokerError
+    from agent.mqtt.broker import BrokerError
     from agent.seams import EncoderError, SensorError
-    from agent.view import ViewError
-    from agent.web import WebError
+    from agent.showing.view import ViewError
+    from agent.web.server import WebError
     from engines.evaluation.output import OutputError
     from engines.models import ModelError
 

@@ -10,24 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import assert_never
 
-from agent.broker import EmbeddedBroker
 from agent.clock import SECOND, Clock, WallClock
-from agent.commands import Reply
 from agent.config import Align, Config
 from agent.config.events import rules
-from agent.control import Control
+from agent.control.commands import Reply
+from agent.control.handler import Control
+from agent.deciding.build import build_budget, build_head
+from agent.deciding.pipeline import Pipeline, speech_source
+from agent.deciding.selection import Selection, approximate, exact, first, last, nearest
 from agent.events import Event, Events
 from agent.fusion import TrainedHead
-from agent.heads import build_budget, build_head
+from agent.health.standing import StandingBoard, StatusBoard
+from agent.health.vitals import Vitals
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
+from agent.mqtt.broker import EmbeddedBroker
 from agent.payload import event_payload
-from agent.pipeline import Pipeline, speech_source
 from agent.seams import Companion, Encoder, Sensor, Transcriber
-from agent.selection import Selection, approximate, exact, first, last, nearest
-from agent.standing import StandingBoard, StatusBoard
 from agent.types import Decision, Modality, Source
-from agent.vitals import Vitals
 from agent.window import Bounds, SlidingWindow
 from agent.worker import DaemonExecutor
 
@@ -183,7 +183,7 @@ class Agent:
         self._config = config
 
     async def run(self) -> None:
-        """Run; raises `agent.broker.BrokerError` when the embedded broker cannot start, and what a companion raises."""
+        """Run; raises `agent.mqtt.broker.BrokerError` when that cannot start, and what a companion raises."""
         asyncio.get_running_loop().set_default_executor(DaemonExecutor())
         async with AsyncExitStack() as stack:
             stack.callback(self.pipeline.close)

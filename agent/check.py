@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import aiomqtt
 
-from agent.broker import BrokerError, bracketed, check_free
 from agent.config import Config, Mqtt
+from agent.control.privacy import NOTICE, unlawful
 from agent.mqtt import Address, connection
 from agent.mqtt.address import in_the_clear
-from agent.privacy import NOTICE, unlawful
+from agent.mqtt.broker import BrokerError, bracketed, check_free
 from agent.seams import Sensor
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agent.clock import SECOND, Clock
-from agent.pipeline import Pipeline
+from agent.deciding.pipeline import Pipeline
 from agent.seams import Abandons, Observer, Sensor
 from agent.supervisor import Switch, supervise
 from agent.types import Absence, Decision, Modality, Sample, Utterance, Watermark, Window

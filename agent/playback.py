@@ -12,8 +12,8 @@ from agent.ahead import ahead
 from agent.assembly import build_pipeline
 from agent.clock import RealClock, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.pipeline import SPEECH, Pipeline, speech_source
 from agent.payload import decision_payload
-from agent.pipeline import SPEECH, Pipeline, speech_source
 from agent.recording.format import Entry, Mark, Told
 from agent.types import Decided, Modality, Sample, Watermark, Window
 

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from agent.clock import MS, SECOND, Clock
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.seams import Sensor, SensorError
 from agent.types import Sample, Watermark
 from agent.window import SourceState

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from agent.config import Config
 from agent.config.encoders import Encoder as EncoderTable
-from agent.decision import read_embedded, read_learned
+from agent.deciding.head import read_embedded, read_learned
 from agent.fusion import EMBEDDED, Learned, TrainedHead
 from agent.seams import Encoder, Transcriber
 from agent.types import Modality

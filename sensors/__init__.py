@@ -10,7 +10,7 @@ from typing import assert_never
 
 from agent.clock import Clock, WallClock
 from agent.config import sensors as tables
-from agent.remote import Listening
+from agent.remote.clocks import Listening
 from agent.seams import Sensor
 
 

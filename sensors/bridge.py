@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
 from agent.clock import rfc3339
-from agent.delivery import Delivery
-from agent.mailbox import Mailbox, Stamped
+from agent.delivery.mailbox import Mailbox, Stamped
+from agent.delivery.policy import Delivery
 from agent.seams import SensorError
 from agent.types import Watermark
 

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from agent.clock import SECOND
-from agent.delivery import Delivery, NeverDrop, Queue
+from agent.delivery.policy import Delivery, NeverDrop, Queue
 from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample, Source, Watermark
 from sensors.bridge import Bridge
@@ -29,8 +29,8 @@ class CameraSensor:
     are taken as they come, and when the loop is slow `delivery` says which go. `NeverDrop` is for files alone: their
     reader waits, and late frames keep their stamps; what a live driver loses meanwhile nobody could count.
 
-    `drops` counts what was left out, by reason: those of `agent.delivery`, ``opening`` (had waited while a stream was
-    opened, nobody knows how long), ``decode`` (could not be).
+    `drops` counts what was left out, by reason: those of `agent.delivery.policy`, ``opening`` (had waited while a
+    stream was opened, nobody knows how long), ``decode`` (could not be).
     """
 
     QUEUE = 4

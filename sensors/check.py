@@ -11,7 +11,7 @@ from agent.clock import SECOND, RealClock, WallClock
 from agent.config import Config, SensorTable
 from agent.config.mqtt import loopback
 from agent.mqtt import Address
-from agent.remote import Listening
+from agent.remote.clocks import Listening
 from agent.seams import SensorError
 from agent.types import Sample
 from sensors import open_sensor

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agent.clock import MS, SECOND
-from agent.delivery import MaxAge, Queue
+from agent.delivery.policy import MaxAge, Queue
 from agent.seams import SensorError
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Watermark
 from sensors import portaudio

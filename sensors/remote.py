@@ -12,10 +12,10 @@ import aiomqtt
 
 from agent.clock import MS, SECOND
 from agent.config.sensors import RemoteSensor as Settings
+from agent.delivery.rate import RateLimit
 from agent.mqtt import V311, connection, either, heed_cancellation
 from agent.payload import encode
-from agent.rate import RateLimit
-from agent.remote import ClockId, Listening, Probe
+from agent.remote.clocks import ClockId, Listening, Probe
 from agent.seams import SensorError
 from agent.types import Modality, Payload, Sample, Source, Text, Watermark
 from agent.worker import Worker

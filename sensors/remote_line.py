@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent.clock import MS
-from agent.offset import OffsetFilter
-from agent.remote import ClockId
+from agent.remote.clocks import ClockId
+from agent.remote.offset import OffsetFilter
 from sensors.remote_packet import BadPacket, Form, Packet
 
 

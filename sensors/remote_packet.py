@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.clock import SECOND
-from agent.remote import ClockId
+from agent.remote.clocks import ClockId
 
 VERSION = 1
 _PREFIX = struct.Struct(">BH")

@@ -15,12 +15,12 @@ import aiomqtt
 
 from agent.clock import SECOND, Clock
 from agent.config import Mqtt
-from agent.delivery import Delivery, NeverDrop, Queue, Throttle
-from agent.mailbox import Mailbox
-from agent.metrics import Metrics
+from agent.delivery.mailbox import Mailbox
+from agent.delivery.policy import Delivery, NeverDrop, Queue, Throttle
+from agent.delivery.rate import RateLimit
+from agent.health.metrics import Metrics
 from agent.mqtt import V311, connection, either, heed_cancellation
-from agent.rate import RateLimit
-from agent.remote import ClockId
+from agent.remote.clocks import ClockId
 from agent.seams import Sensor
 from agent.supervisor import Backoff, supervise
 from agent.types import Modality, Sample, Text, Watermark
@@ -44,8 +44,8 @@ class Sender:
 
     Two connections: a probe must not wait behind a picture on its way out. Each connects again by itself, with
     growing pauses; what the broker does not take meanwhile waits within `WAITING`. `drops` counts by
-    ``source.reason`` what was left out: the reasons of `agent.delivery`, ``lost`` (the connection broke over it), and
-    ``encode`` (no JPEG can be made of it).
+    ``source.reason`` what was left out: the reasons of `agent.delivery.policy`, ``lost`` (the connection broke over
+    it), and ``encode`` (no JPEG can be made of it).
     """
 
     def __init__(

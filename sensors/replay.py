@@ -28,8 +28,8 @@ class ReplaySensor:
     """A `Sensor` that feeds all the sources of a session in real time: at the pace of `clock`, from its now on.
 
     A machine that cannot keep up for `SLIP_NS` makes the session wait, all its sources together, counted as
-    ``slipped``. With `loop` the next round goes on where the last one ended; otherwise it ends with the session. It also ends, with
-    a warning, where a file turns out to be damaged: starting again would play the same part for ever.
+    ``slipped``. With `loop` the next round goes on where the last one ended; otherwise it ends with the session. It
+    also ends, with a warning, where a file turns out to be damaged: starting again would play the same part for ever.
     """
 
     AHEAD = 4

@@ -22,7 +22,7 @@ from sensors.session_records import Records
 log = logging.getLogger(__name__)
 
 SPEECH: Final = "speech"
-"""The source of transcripts, as in `agent.pipeline`."""
+"""The source of transcripts, as in `agent.deciding.pipeline`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 from agent.clock import MS, SECOND, Clock
-from agent.delivery import Delivery, NeverDrop, Reason
-from agent.mailbox import Mailbox
-from agent.rate import RateLimit
+from agent.delivery.mailbox import Mailbox
+from agent.delivery.policy import Delivery, NeverDrop, Reason
+from agent.delivery.rate import RateLimit
 from agent.seams import Sensor, SensorError
 from agent.types import Modality, Sample, Source, Text, Watermark
 from sensors.message import Message, Unreadable, parse
@@ -34,7 +34,7 @@ class TextInbox:
 
     Whatever comes in, nothing is raised. `drops` counts by reason. Left out: ``rate`` (more than `max_rate_hz`),
     ``size`` (above `max_bytes`), ``utf8``, ``json`` (begins with ``{`` and is none), ``field`` (no usable "text"),
-    ``empty``, and by `delivery` those of `agent.delivery`. Taken, but put right: ``stamp`` (not a time, or not a
+    ``empty``, and by `delivery` those of `agent.delivery.policy`. Taken, but put right: ``stamp`` (not a time, or not a
     plausible one: arrival is used), ``lang`` (not a language tag: ignored).
 
     With `NeverDrop` what was taken in is delivered. Who can wait awaits `room` first and loses nothing; who can not,

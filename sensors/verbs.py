@@ -12,9 +12,9 @@ from rich.console import Console
 
 from agent.clock import MS, RealClock, WallClock
 from agent.config import Config, SensorTable
-from agent.privacy import Outlet, may_leave
+from agent.control.privacy import Outlet, may_leave
 from agent.process import DONE, WRONG, until_signal
-from agent.remote import Listening
+from agent.remote.clocks import Listening
 from agent.seams import Sensor
 from sensors.remote_sender import Sender
 from sensors.screen import show_devices

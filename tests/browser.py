@@ -12,13 +12,13 @@ import numpy as np
 from playwright.async_api import Browser, Page, async_playwright
 
 from agent.clock import MS, SECOND, RealClock, WallClock
-from agent.commands import Reply
 from agent.config import Config
 from agent.config.dashboard import Dashboard as Table
 from agent.config.scalars import Endpoint
+from agent.control.commands import Reply
 from agent.dashboard import Dashboard
 from agent.fusion.base import Floats
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.types import (
     Absence,
     Contribution,

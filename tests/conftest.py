@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.broker import EmbeddedBroker
+from agent.mqtt.broker import EmbeddedBroker
 from tests.mosquitto import free_port, mosquitto
 from tests.pulse import Pulse
 

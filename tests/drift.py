@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from agent.clock import MS, SECOND
-from agent.offset import OffsetFilter
+from agent.remote.offset import OffsetFilter
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Sample
 from sensors.microphone import Block, Timeline
 from sensors.soundline import AudioClockFit

@@ -8,9 +8,9 @@ from typing import Any
 import aiomqtt
 
 from agent.clock import SECOND, RealClock, WallClock
-from agent.commands import CommandHandler
 from agent.config import Mqtt
-from agent.metrics import Metrics
+from agent.control.commands import CommandHandler
+from agent.health.metrics import Metrics
 from agent.mqtt import Publisher
 from agent.types import Absence, Contribution, Decision, Latency, Modality
 

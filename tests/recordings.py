@@ -15,9 +15,9 @@ import numpy as np
 from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, Clock, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.pipeline import Pipeline, speech_source
 from agent.fusion import LearnedHead
 from agent.live import LiveAgent
-from agent.pipeline import Pipeline, speech_source
 from agent.recording.recorder import Recorder
 from agent.seams import Encoder, EncoderError, Transcriber
 from agent.types import (

@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 import numpy as np
 
 from agent.clock import Clock
-from agent.decision import FusionHead, Trust
+from agent.deciding.head import FusionHead, Trust
+from agent.deciding.pipeline import Pipeline, speech_source
 from agent.fusion import Bayes
-from agent.pipeline import Pipeline, speech_source
+from agent.health.vitals import Vitals
 from agent.seams import Transcriber
 from agent.types import Evidence, Modality, Reading, Sample, Source, Utterance, Watermark
-from agent.vitals import Vitals
 from agent.window import SlidingWindow
 
 LABELS = ("neutral", "happy", "sad")

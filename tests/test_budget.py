@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import budget as module
 from agent.assembly import build_pipeline
-from agent.budget import LINE, Planner, uncertainty
 from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
-from agent.pipeline import Pipeline
+from agent.deciding import budget as module
+from agent.deciding.budget import LINE, Planner, uncertainty
+from agent.deciding.pipeline import Pipeline
+from agent.health.standing import PATIENCE_NS, StandingBoard
 from agent.playback import play
-from agent.standing import PATIENCE_NS, StandingBoard
 from agent.types import Absence, Decision, Evidence, Modality, Reading, Sample, Watermark
 from tests.samples import audio, frame, text
 from tests.scripted import HAPPY, HOP_NS, LABELS, PRIOR, SOURCES, ScriptedEncoder, silent

@@ -4,8 +4,8 @@ import pytest
 
 from agent.clock import MS, SECOND
 from agent.config import CameraSensor, ConfigError, MicrophoneSensor, StdinSensor, TextSensor, load, prior_of
-from agent.delivery import Delivery, Latest, MaxAge, NeverDrop, Queue, Throttle
-from agent.pipeline import SPEECH
+from agent.deciding.pipeline import SPEECH
+from agent.delivery.policy import Delivery, Latest, MaxAge, NeverDrop, Queue, Throttle
 from sensors.video import Kind, kind_of
 
 ROOT = Path(__file__).parent.parent

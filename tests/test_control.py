@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.commands import Reply
-from agent.control import COMMANDS, Control
+from agent.control.commands import Reply
+from agent.control.handler import COMMANDS, Control
 
 
 class Senses:

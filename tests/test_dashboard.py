@@ -29,7 +29,7 @@ from agent.dashboard.picture import SIDE, small_jpeg
 from agent.dashboard.sound import BANDS, FRAME, HIGHEST_HZ, HOP, LOWEST_HZ, Ear
 from agent.dashboard.viewer import MESSAGES, Viewer
 from agent.types import AUDIO_RATE_HZ, Audio, Frame, Sample, Text, Watermark
-from agent.web import WebError
+from agent.web.server import WebError
 from agent.window import SourceState
 from tests.browser import AUDIO, VISION, Shown, serving, shown
 

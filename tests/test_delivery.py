@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND
-from agent.delivery import Delivery, Latest, MaxAge, NeverDrop, Queue, Reason, Throttle
-from agent.mailbox import Mailbox
+from agent.delivery.mailbox import Mailbox
+from agent.delivery.policy import Delivery, Latest, MaxAge, NeverDrop, Queue, Reason, Throttle
 from agent.seams import SensorError
 from agent.types import Sample, Watermark
 from sensors.bridge import Bridge

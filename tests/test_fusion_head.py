@@ -8,10 +8,10 @@ import pytest
 from agent.clock import SECOND
 from agent.config import Config, ConfigError, load
 from agent.config.fusion import FITTED
-from agent.decision import FusionHead, Trust, Verdict
+from agent.deciding.build import build_head
+from agent.deciding.head import FusionHead, Trust, Verdict
+from agent.deciding.smoothing import StickyFilter
 from agent.fusion import RULES, Bayes, Floats, LearnedHead, Mean, Recalibration, Rule, fit_temperature
-from agent.heads import build_head
-from agent.smoothing import StickyFilter
 from agent.types import Evidence, Modality
 
 LABELS = ("a", "b", "c")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 
-from agent.decision import read_learned
+from agent.deciding.head import read_learned
 from agent.fusion import Bayes, Floats, Learned, LearnedHead, conflict
 from tests.fused import Situation, names, rows, situations
 

@@ -10,8 +10,8 @@ import pytest
 from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
+from agent.deciding.build import build_head
 from agent.fusion import EMBEDDED, EmbeddedHead, LearnedHead
-from agent.heads import build_head
 from agent.playback import play
 from agent.types import Evidence, Modality, Reading, Sample, Watermark
 from engines.check import check_models

@@ -20,14 +20,14 @@ from agent.assembly import Agent
 from agent.clock import MS, SECOND, RealClock, VirtualClock, WallClock
 from agent.config import Config
 from agent.config.scalars import Endpoint
-from agent.health import LAG_NS, UNDECIDED_NS, Health
-from agent.metrics import LAGS, Metrics
-from agent.monitor import Monitor
+from agent.health.judge import LAG_NS, UNDECIDED_NS, Health
+from agent.health.metrics import LAGS, Metrics
+from agent.health.monitor import Monitor
+from agent.health.systemd import Notifier, Service
+from agent.health.telemetry import Telemetry, temperatures
+from agent.health.vitals import Vitals
 from agent.playback import play
-from agent.systemd import Notifier, Service
-from agent.telemetry import Telemetry, temperatures
 from agent.types import Frame, Modality, Reading, Sample, Watermark
-from agent.vitals import Vitals
 from agent.window import SourceState
 from tests.mosquitto import free_port, mosquitto
 from tests.outside import agent as outside_agent

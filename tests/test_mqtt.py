@@ -5,8 +5,8 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from agent.broker import BrokerError, EmbeddedBroker
 from agent.mqtt import Address
+from agent.mqtt.broker import BrokerError, EmbeddedBroker
 from agent.types import Modality
 from tests.mosquitto import free_port, mosquitto
 from tests.publishing import collect, decision, running, talker, version_of

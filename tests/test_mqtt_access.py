@@ -12,9 +12,9 @@ from typing import Any
 import aiomqtt
 import pytest
 
-from agent.commands import Reply
 from agent.config import LABELS, Mqtt
 from agent.config.file import ConfigError, load
+from agent.control.commands import Reply
 from agent.mqtt import V5, connection
 from agent.mqtt.connection import Connection, RefusedError
 from agent.mqtt.message import Message

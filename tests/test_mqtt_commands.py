@@ -10,7 +10,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.commands import Reply
+from agent.control.commands import Reply
 from agent.mqtt import V5, V311
 from agent.mqtt.commands import MAX_BYTES, WAITING
 from tests.mosquitto import free_port, mosquitto

@@ -11,12 +11,12 @@ from typing import Any
 import aiomqtt
 import pytest
 
-from agent.broker import EmbeddedBroker
 from agent.check import check_broker
 from agent.clock import SECOND
 from agent.config import Mqtt
 from agent.mqtt import V5, V311, connection
 from agent.mqtt.address import in_the_clear
+from agent.mqtt.broker import EmbeddedBroker
 from agent.mqtt.connection import INCOMING, Incoming
 from agent.mqtt.message import Message, properties_of
 from agent.types import Modality

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND
-from agent.offset import HISTORY_NS, MAX_TRIP_NS, RATE_LIMIT, WANDER, OffsetFilter
+from agent.remote.offset import HISTORY_NS, MAX_TRIP_NS, RATE_LIMIT, WANDER, OffsetFilter
 
 HOUR = 3600 * SECOND
 YEAR = 365 * 24 * HOUR

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import SECOND
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.mqtt.outbox import BATCH, PENDING, Outbox
 from agent.mqtt.shelf import Bounds, Shelf
 
@@ -161,7 +161,7 @@ def test_a_corrupt_file_is_set_aside_and_a_new_one_begins(
 FULL = """
 import json, resource, signal, sys
 from pathlib import Path
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.mqtt.shelf import Bounds, Shelf
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 metrics = Metrics()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import MS, RealClock, VirtualClock
+from agent.health.metrics import Metrics
 from agent.live import CLOSE_NS, LiveAgent
-from agent.metrics import Metrics
 from agent.seams import Sensor, SensorError, Transcriber
 from agent.supervisor import Switch, supervise
 from agent.types import Absence, Decided, Decision, Modality, Reading, Sample, Source, Utterance, Watermark

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from agent.clock import MS, VirtualClock
-from agent.encoding import Encoding
-from agent.pipeline import SPEECH
+from agent.deciding.encoding import Encoding
+from agent.deciding.pipeline import SPEECH
 from agent.playback import play
 from agent.seams import EncoderError
 from agent.types import Absence, Decision, Modality, Reading, Sample, Utterance, Watermark

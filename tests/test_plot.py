@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import launch as program
-from agent.chart import REASONS, colours_of
 from agent.clock import MS, SECOND
 from agent.process import DONE, FAILED, WRONG
+from agent.showing.chart import REASONS, colours_of
 
 LABELS = ("neutral", "happy", "sad")
 START_NS = 1_790_000_000 * SECOND

@@ -8,7 +8,7 @@ import pytest
 
 from agent.check import check_privacy
 from agent.config import Config, ConfigError, load
-from agent.privacy import NOTICE, PROHIBITED, Outlet, for_demonstration, may_leave, remind, require_lawful
+from agent.control.privacy import NOTICE, PROHIBITED, Outlet, for_demonstration, may_leave, remind, require_lawful
 from sensors.verbs import send
 from tests.mosquitto import free_port, mosquitto
 from tests.outside import ROOT, agent, launch, publish, watching

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from agent.assembly import build_pipeline
 from agent.clock import VirtualClock
 from agent.config import Config, load
-from agent.fusion import LearnedHead
-from agent.heads import build_budget, build_head
-from agent.reload import Reload, changes_live, differences, merge
+from agent.control.reload import Reload, changes_live, differences, merge
+from agent.deciding.build import build_budget, build_head
+from agent.fusion import TrainedHead
 from agent.types import Modality, Reading, Sample, Source, Window
 from tests.mosquitto import free_port, mosquitto
 from tests.outside import PATIENCE_S, ROOT, agent, watching
@@ -88,7 +88,7 @@ class Running:
     def read(self) -> Config:
         return configured(*self.found)
 
-    def adopt(self, config: Config, learned: LearnedHead | None) -> None:
+    def adopt(self, config: Config, learned: TrainedHead | None) -> None:
         build_head(config, learned)  # as the agent does
         self.adopted.append(config)
 

@@ -15,7 +15,7 @@ from agent.clock import MS, SECOND, RealClock, WallClock
 from agent.config import Mqtt
 from agent.config import RemoteSensor as Settings
 from agent.mqtt import Address
-from agent.remote import ClockId, Listening
+from agent.remote.clocks import ClockId, Listening
 from agent.seams import Sensor, SensorError
 from agent.types import Audio, Frame, Modality, Sample, Text, Watermark
 from sensors.remote import RemoteSensor

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 from agent.clock import MS, SECOND, VirtualClock, WallClock
-from agent.remote import BURST, CLOCKS, FORGET_NS, LOST_NS, PAUSE_NS, SPACING_NS, ClockId, Probe, RemoteClocks
+from agent.remote.clocks import BURST, CLOCKS, FORGET_NS, LOST_NS, PAUSE_NS, SPACING_NS, ClockId, Probe, RemoteClocks
 
 HOUR_NS = 3600 * SECOND
 PI, TV = ClockId("pi", "a"), ClockId("tv", "b")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND
-from agent.offset import OffsetFilter
-from agent.rate import RateLimit
-from agent.remote import ClockId
+from agent.delivery.rate import RateLimit
+from agent.remote.clocks import ClockId
+from agent.remote.offset import OffsetFilter
 from agent.types import Audio, Frame, Modality, Sample, Text
 from sensors.remote_line import RemoteLine
 from sensors.remote_packet import (

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.remote import ClockId
+from agent.remote.clocks import ClockId
 from sensors.remote_packet import Form, Packet
 from sensors.remote_queue import Arrived, PacketQueue
 

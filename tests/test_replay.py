@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.chart import colours_of
+from agent.showing.chart import colours_of
 from tests.outside import ROOT, launch
 
 

@@ -7,7 +7,7 @@ import os
 from rich.console import Console
 
 from agent.clock import SECOND, WallClock
-from agent.screen import Screen, line
+from agent.showing.screen import Screen, line
 from agent.types import Modality
 from tests.publishing import decision
 

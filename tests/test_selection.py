@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agent.assembly import build_pipeline
 from agent.clock import MS, VirtualClock
 from agent.config import ConfigError, load
+from agent.deciding.selection import Selection, approximate, exact, first, last, nearest
 from agent.playback import play
-from agent.selection import Selection, approximate, exact, first, last, nearest
 from agent.types import Absence, Evidence, Modality, Reading, Sample, Source
 from tests.samples import frame
 from tests.scripted import ScriptedEncoder

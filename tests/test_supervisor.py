@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.clock import MS, SECOND, VirtualClock
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.seams import SensorError
 from agent.supervisor import Backoff, supervise
 from agent.types import Sample, Watermark

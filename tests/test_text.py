@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND, RealClock, VirtualClock
-from agent.delivery import Delivery, NeverDrop, Queue
+from agent.delivery.policy import Delivery, NeverDrop, Queue
 from agent.seams import SensorError
 from agent.types import Modality, Sample, Text, Watermark
 from sensors.message import Message, Unreadable, parse, wall_time_ns

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agent.config import Config, load
-from agent.decision import read_learned
+from agent.deciding.head import read_learned
 from agent.fusion import RULES, Bayes, Learned, LearnedHead, Recalibration, subset_of
 from agent.types import F64, Modality
 from engines.evaluation.metrics import report
@@ -79,8 +79,8 @@ def test_a_leak_costs_little_where_nobody_errs_and_pays_where_somebody_does() ->
     honest = [leak_cost(own, other, leak) for leak in (0.0, 0.02, 0.5)]
     assert honest[1] == pytest.approx(honest[0], abs=0.01)
     assert honest[2] > honest[0] + 0.005
-    erring = [astray(triples_) for triples_ in (own, other)]
-    assert leak_cost(*erring, 0.05) < leak_cost(*erring, 0.0)
+    own, other = astray(own), astray(other)
+    assert leak_cost(own, other, 0.05) < leak_cost(own, other, 0.0)
 
 
 def astray(drawn: Triples) -> Triples:

@@ -11,10 +11,10 @@ import pytest
 
 from agent.clock import MS, SECOND, VirtualClock, WallClock
 from agent.config.view import View
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.playback import play
+from agent.showing.view import FLOOR_DBFS, WAITING, RerunView, ViewError, dbfs
 from agent.types import Modality, Reading, Region, Sample, Watermark
-from agent.view import FLOOR_DBFS, WAITING, RerunView, ViewError, dbfs
 from tests.samples import audio, frame, text
 from tests.scripted import ScriptedEncoder, happy, pipeline
 

@@ -12,10 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND, VirtualClock
-from agent.playback import play
-from agent.standing import StandingBoard
-from agent.types import AUDIO_RATE_HZ, F32, U8, Absence, Audio, Decision, Frame, Modality, Sample, Source, Watermark
-from agent.vitals import (
+from agent.health.standing import StandingBoard
+from agent.health.vitals import (
     BLACK_NS,
     FROZEN_NS,
     JUMPED_NS,
@@ -27,6 +25,8 @@ from agent.vitals import (
     Latch,
     Vitals,
 )
+from agent.playback import play
+from agent.types import AUDIO_RATE_HZ, F32, U8, Absence, Audio, Decision, Frame, Modality, Sample, Source, Watermark
 from tests.scripted import ScriptedEncoder, happy, pipeline, silent
 
 CAMERA, MICROPHONE = Source("camera", Modality.VISION), Source("microphone", Modality.AUDIO)

@@ -19,7 +19,7 @@ from websockets.exceptions import InvalidStatus
 
 from agent.config import ConfigError, Metrics, load
 from agent.config.scalars import Endpoint, parse_listen
-from agent.web import WebError, WebServer
+from agent.web.server import WebError, WebServer
 
 TOKEN = "correct-horse-battery"
 

@@ -1,4 +1,4 @@
-"""``delivery`` of ``[sensors.<name>]``: a policy of `agent.delivery` as a person writes it.
+"""``delivery`` of ``[sensors.<name>]``: a policy of `agent.delivery.policy` as a person writes it.
 
 A name, and in brackets what it needs: ``latest``, ``queue(8)``, ``max_age(200 ms)``, ``throttle(10 Hz)`` or
 ``throttle(100 ms)``, ``never_drop``. A last number in the brackets of the latter three is how many items may wait.
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator
 
 from agent.clock import SECOND
 from agent.config.scalars import parse_duration, parse_rate
-from agent.delivery import MAX_SIZE, Delivery, Latest, MaxAge, NeverDrop, Queue, Throttle
+from agent.delivery.policy import MAX_SIZE, Delivery, Latest, MaxAge, NeverDrop, Queue, Throttle
 
 _EXAMPLES = {
     "latest": "latest",

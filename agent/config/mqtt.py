@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from agent.clock import SECOND
 from agent.config.scalars import Authority, Broker, Count, Duration, Level, PrivateKey, Secret, within
 from agent.config.table import Table
-from agent.delivery import MAX_SIZE
+from agent.delivery.policy import MAX_SIZE
 
 DAY = 24 * 3600 * SECOND
 

@@ -14,7 +14,7 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class Privacy(Table):
-    """``[privacy]``; what follows from it stands in `agent.privacy`. Without a purpose nothing may be inferred."""
+    """``[privacy]``; what follows is in `agent.control.privacy`. Without a purpose nothing may be inferred."""
 
     purpose: Words | None = None
     place: Place | None = None

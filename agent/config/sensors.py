@@ -11,7 +11,7 @@ from agent.clock import MS, SECOND
 from agent.config.delivery import AnyDelivery, SoundDelivery
 from agent.config.scalars import Count, Duration, Level, Rate, Size
 from agent.config.table import Table
-from agent.delivery import Delivery, NeverDrop, Queue
+from agent.delivery.policy import Delivery, NeverDrop, Queue
 from agent.types import Modality
 
 

@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from agent.clock import MS, Clock, WallClock
-from agent.commands import Reply
 from agent.config import Config
 from agent.config.scalars import Endpoint
+from agent.control.commands import Reply
+from agent.control.privacy import Outlet, may_leave
 from agent.dashboard import messages
 from agent.dashboard.audience import Audience
 from agent.dashboard.history import History, point
 from agent.dashboard.messages import VERSION, encoded
 from agent.dashboard.picture import Painter
 from agent.dashboard.sound import Ear
-from agent.metrics import Metrics
-from agent.privacy import Outlet, may_leave
+from agent.health.metrics import Metrics
 from agent.types import Audio, Decided, Frame, Modality, Sample, Text, Watermark
-from agent.web import WebError, WebServer
+from agent.web.server import WebError, WebServer
 from agent.window import SourceState
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ TICKS_A_REPORT = 10
 
 
 class Controls(Protocol):
-    """What the buttons of the page act on: `agent.control.Control`."""
+    """What the buttons of the page act on: `agent.control.handler.Control`."""
 
     @property
     def paused(self) -> bool:
@@ -51,7 +51,7 @@ class Controls(Protocol):
         """Whether a recording goes on."""
 
     async def handle(self, name: str, payload: bytes) -> Reply:
-        """Carry out a command, as `agent.commands.CommandHandler`."""
+        """Carry out a command, as `agent.control.commands.CommandHandler`."""
 
 
 class Dashboard:
@@ -127,7 +127,7 @@ class Dashboard:
         self._keep("events", "event", {"t": at_ms, "event": event})
 
     async def run(self) -> None:
-        """Serve until cancelled; raises `agent.web.WebError` where it cannot listen."""
+        """Serve until cancelled; raises `agent.web.server.WebError` where it cannot listen."""
         async with asyncio.TaskGroup() as work:
             work.create_task(self._painter.run(), name="dashboard pictures")
             work.create_task(self._tick(), name="dashboard sound and metrics")

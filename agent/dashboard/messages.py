@@ -13,9 +13,9 @@ from typing import Any
 
 from agent.clock import MS, WallClock
 from agent.config import Config
+from agent.control.privacy import Outlet, may_leave
 from agent.dashboard.history import point
 from agent.payload import decision_payload
-from agent.privacy import Outlet, may_leave
 from agent.types import Decided, Modality, Region, Sample, Text
 
 VERSION = 1

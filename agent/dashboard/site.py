@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from agent.commands import CommandHandler
+from agent.control.commands import CommandHandler
 from agent.dashboard.viewer import Viewer
 
 STATIC = Path(__file__).parent / "static"

@@ -9,7 +9,7 @@ A rule is one class with `combine`. It takes what M modalities say about K label
 
 `Bayes` and `Learned` divide each posterior by its own prior. The other rules take posteriors as they are, as their
 formulae do; where the priors differ from the agent's, carry the posteriors over with `rebased` before (as
-`agent.decision.FusionHead` does), which leaves what `Bayes` and `Learned` answer unchanged.
+`agent.deciding.head.FusionHead` does), which leaves what `Bayes` and `Learned` answer unchanged.
 
 To add a rule, write its class in `agent.fusion.rules` (or a module beside it) and put it into `RULES`.
 """

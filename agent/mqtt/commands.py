@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import aiomqtt
 
 from agent.clock import SECOND
-from agent.commands import CommandHandler, Reply
 from agent.config import Mqtt
-from agent.delivery import NeverDrop
-from agent.mailbox import Mailbox
-from agent.metrics import Metrics
+from agent.control.commands import CommandHandler, Reply
+from agent.delivery.mailbox import Mailbox
+from agent.delivery.policy import NeverDrop
+from agent.delivery.rate import RateLimit
+from agent.health.metrics import Metrics
 from agent.mqtt.message import Message
 from agent.payload import encode
-from agent.rate import RateLimit
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from agent.payload import encode
 from agent.types import Modality
 
 STANDINGS = ("active", "degraded", "missing", "disabled")
-"""States of a modality, as in `agent.standing`."""
+"""States of a modality, as in `agent.health.standing`."""
 MISSED_REPORTS = 3
 """Metrics that may fail to come until their sensors count as unavailable."""
 

@@ -8,7 +8,7 @@ import aiomqtt
 
 from agent.clock import Clock
 from agent.config import Mqtt
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.mqtt.commands import Commands
 
 BIRTH = b"online"

@@ -12,7 +12,7 @@ import aiomqtt
 
 from agent.clock import SECOND, Clock
 from agent.config import Mqtt
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.mqtt.address import Address, in_the_clear
 from agent.mqtt.connection import V5, V311, Connection, RefusedError, connection, either, heed_cancellation
 from agent.mqtt.inlet import Inlet

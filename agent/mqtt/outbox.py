@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import Mqtt
-from agent.delivery import Queue
-from agent.mailbox import Mailbox
-from agent.metrics import Metrics
+from agent.delivery.mailbox import Mailbox
+from agent.delivery.policy import Queue
+from agent.health.metrics import Metrics
 from agent.mqtt.journal import Row
 from agent.mqtt.shelf import Bounds, Shelf
 from agent.worker import Worker

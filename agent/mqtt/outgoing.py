@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.delivery import Queue
-from agent.mailbox import Mailbox
-from agent.metrics import Metrics
+from agent.delivery.mailbox import Mailbox
+from agent.delivery.policy import Queue
+from agent.health.metrics import Metrics
 from agent.mqtt.message import Message
 
 

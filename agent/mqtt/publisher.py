@@ -15,9 +15,9 @@ from dataclasses import replace
 from functools import partial
 
 from agent.clock import Clock, WallClock, rfc3339
-from agent.commands import CommandHandler
 from agent.config import Mqtt
-from agent.metrics import Metrics
+from agent.control.commands import CommandHandler
+from agent.health.metrics import Metrics
 from agent.mqtt.address import Address
 from agent.mqtt.commands import Commands, contract_topics
 from agent.mqtt.discovery import announcement

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.mqtt.journal import Journal, Row, is_corrupt, set_aside
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from agent.clock import Clock, WallClock
-from agent.commands import Reply
 from agent.config import Config
+from agent.control.commands import Reply
+from agent.control.privacy import Outlet, may_leave
 from agent.payload import decision_payload
-from agent.privacy import Outlet, may_leave
 from agent.recording.about import about_agent
 from agent.recording.format import DECISION, EVENT, METRICS, ORDER, WINDOW, Mark
 from agent.recording.line import Item, Line

@@ -12,7 +12,7 @@ from typing import Protocol
 from agent.config import Config, SensorTable
 from agent.fusion import TrainedHead
 from agent.recording.format import About, Entry, PartSurvey
-from agent.remote import Listening
+from agent.remote.clocks import Listening
 from agent.seams import Encoder, Sensor, Transcriber
 from agent.types import Modality, Sample, Source, Watermark
 

@@ -58,7 +58,7 @@ def compare(args: argparse.Namespace, *, out: Console) -> int:
 
 def _draw(pairs: Sequence[Pair], args: argparse.Namespace) -> int:
     try:
-        from agent.chart import draw_apart
+        from agent.showing.chart import draw_apart
     except ImportError as error:
         print(f"--plot: {error.name} is not installed; pip install 'attune[view]'", file=sys.stderr)
         return FAILED

@@ -15,14 +15,14 @@ from rich.console import Console
 from agent.assembly import Agent
 from agent.clock import MS, Clock, RealClock, WallClock
 from agent.config import Config, ReplaySensor, SensorTable, load
+from agent.control.privacy import Outlet, for_demonstration, may_leave, remind, require_lawful
+from agent.control.reload import Reload
 from agent.fusion import TrainedHead
 from agent.mqtt import Address
-from agent.privacy import Outlet, for_demonstration, may_leave, remind, require_lawful
 from agent.process import DONE, WRONG, on_hangup, set_level, until_signal
-from agent.reload import Reload
-from agent.remote import Listening
-from agent.screen import Screen
+from agent.remote.clocks import Listening
 from agent.seams import Encoder
+from agent.showing.screen import Screen
 from agent.types import Modality
 from agent.verbs import Parts
 from agent.verbs.record import attach_recorder, for_a_while, recording
@@ -127,7 +127,7 @@ def _watch(config: Config, agent: Agent, clock: Clock) -> None:
     """Tell how the agent is, where the config or systemd wants to hear of it."""
     if not config.metrics.listen and "NOTIFY_SOCKET" not in os.environ:
         return
-    from agent.monitor import Monitor
+    from agent.health.monitor import Monitor
 
     agent.attach(Monitor(config, pipeline=agent.pipeline, dropped=agent.dropped, clock=clock, environment=os.environ))
 
@@ -135,7 +135,7 @@ def _watch(config: Config, agent: Agent, clock: Clock) -> None:
 def _show_in_rerun(config: Config, agent: Agent, wall: WallClock) -> None:
     if not config.view.rerun:
         return
-    from agent.view import RerunView
+    from agent.showing.view import RerunView
 
     pictures = may_leave(config, Outlet.VIEW)
     view = RerunView(config.view, node=config.agent.node, wall=wall, metrics=agent.pipeline.metrics, pictures=pictures)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def plot(config: Config, args: argparse.Namespace, *, parts: Parts) -> int:
     """Draw what was decided in a recording; of a folder, what is decided now; or what a ``.jsonl`` of --out says."""
     try:
-        from agent.chart import draw
+        from agent.showing.chart import draw
     except ImportError as error:
         print(f"plot: {error.name} is not installed; pip install 'attune[view]'", file=sys.stderr)
         return WRONG

@@ -12,8 +12,8 @@ from typing import Any
 from agent.assembly import Agent
 from agent.clock import SECOND, Clock, WallClock
 from agent.config import Config, ConfigError
-from agent.pipeline import speech_source
-from agent.privacy import Outlet, may_leave
+from agent.control.privacy import Outlet, may_leave
+from agent.deciding.pipeline import speech_source
 from agent.recording.recorder import Recorder
 from agent.seams import Sensor
 

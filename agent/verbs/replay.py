@@ -19,8 +19,8 @@ from agent.events import Event, Events
 from agent.payload import encode, event_payload
 from agent.playback import Pacer, replayed
 from agent.process import DONE, FAILED, WRONG, writer
-from agent.screen import line
 from agent.seams import SensorError
+from agent.showing.screen import line
 from agent.verbs import Parts, Recorded
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 Drawing each part apart from the others makes them independent given the label, which is what the rules assume; what
 real scenes share beyond the label is not measured. Each label that all three have is drawn equally often. Weights are
 reliability * quality as the agent computes them, for evidence of no age; posteriors are carried over to the agent's
-prior, and believed up to the leak, before the rules see them, as `agent.decision.FusionHead` does.
+prior, and believed up to the leak, before the rules see them, as `agent.deciding.head.FusionHead` does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Combines(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recalibrated:
-    """A rule and the recalibration after it, as `agent.decision.FusionHead` has them."""
+    """A rule and the recalibration after it, as `agent.deciding.head.FusionHead` has them."""
 
     rule: Rule
     recalibration: Recalibration

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from agent.clock import MS, SECOND
-from agent.offset import OffsetFilter
+from agent.remote.offset import OffsetFilter
 from tests.drift import Microphone, clicks_of_an_hour, flashes_of_an_hour, line_of_an_hour, offset_errors
 
 PPM = 100.0

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from agent.clock import MS
+from agent.health.vitals import COLUMNS, ROWS, Vitals
 from agent.types import U8, Audio, Frame, Sample, Source
-from agent.vitals import COLUMNS, ROWS, Vitals
 
 WIDTH, HEIGHT, FPS, SECONDS = 640, 480, 25, 40
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p")

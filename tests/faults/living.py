@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from agent.clock import RealClock
+from agent.health.metrics import Metrics
 from agent.live import LiveAgent
-from agent.metrics import Metrics
 from agent.seams import Sensor
 from agent.types import Decided, Decision, Sample, Watermark
 from agent.window import SourceState

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from agent.clock import SECOND
+from agent.health.vitals import BLACK_NS, FROZEN_NS, LIGHT_NS, MOVING_NS, Ailment, Vitals
 from agent.types import Absence, Frame, Modality, Sample
-from agent.vitals import BLACK_NS, FROZEN_NS, LIGHT_NS, MOVING_NS, Ailment, Vitals
 from sensors.camera import CameraSensor
 from tests.faults.living import Seen, living
 from tests.faults.pictures import PictureServer, TransportServer, black, jpeg, noise

@@ -8,7 +8,7 @@ import aiomqtt
 
 from agent.clock import RealClock, WallClock
 from agent.config import Mqtt
-from agent.delivery import NeverDrop
+from agent.delivery.policy import NeverDrop
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
 from agent.types import Decision, Modality

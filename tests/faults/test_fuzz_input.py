@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.config import ConfigError, load
-from agent.control import Control
+from agent.control.handler import Control
 from sensors.message import Unreadable, parse
 from sensors.remote_packet import BadPacket
 from sensors.remote_payload import decode_jpeg

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from agent.clock import MS, SECOND, RealClock
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.supervisor import Backoff, supervise
 from agent.types import Sample, Watermark
 from sensors.camera import CameraSensor

@@ -11,11 +11,11 @@ import numpy as np
 from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.pipeline import Pipeline
+from agent.health.standing import StandingBoard
 from agent.payload import decision_payload, encode
-from agent.pipeline import Pipeline
 from agent.playback import play
 from agent.seams import Encoder, Transcriber
-from agent.standing import StandingBoard
 from agent.types import Evidence, Modality, Reading, Sample, Utterance, Watermark
 from sensors.session import Session, arrival_ns
 from tests.soak import endless

@@ -5,7 +5,7 @@ import { Bars } from "./bars.js";
 import { labelColour } from "./colours.js";
 import { labelled, millis, percent, sureness, t } from "./words.js";
 
-const DEGRADED_BELOW = 0.3; // as agent/standing.py
+const DEGRADED_BELOW = 0.3; // as agent/health/standing.py
 
 export class Modality {
   #name;

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from agent.commands import Reply
+from agent.control.commands import Reply
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Recorder(Protocol):
 
 
 class Control:
-    """Answers commands with `handle`, an `agent.commands.CommandHandler`.
+    """Answers commands with `handle`, an `agent.control.commands.CommandHandler`.
 
     ``pause`` and ``resume`` never wait for anything else, so that the devices close at once; ``reload`` and ``record``
     are done one at a time. `recorder` and `reloading` are attached by who has them; without, the answer says so.

@@ -1,6 +1,6 @@
 r"""Delivery policies: what waits where a producer hands over to a slower reader, what gives way, and what is counted.
 
-What a `Delivery` says an `agent.mailbox.Mailbox` does, at a cost of O(1) an item.
+What a `Delivery` says an `agent.delivery.mailbox.Mailbox` does, at a cost of O(1) an item.
 
 ===============  ====================================================  ==========================================
 policy           what is delivered                                     known elsewhere as

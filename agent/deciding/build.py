@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.budget import Budget
 from agent.config import Config, ConfigError, prior_of
-from agent.decision import ROWS, FusionHead, Trust
+from agent.deciding.budget import Budget
+from agent.deciding.head import ROWS, FusionHead, Trust
+from agent.deciding.smoothing import StickyFilter
 from agent.fusion import EMBEDDED, RULES, Learned, LearnedHead, Recalibration, Rule, TrainedHead
-from agent.smoothing import StickyFilter
 
 
 def build_head(config: Config, learned: TrainedHead | None = None) -> FusionHead:

@@ -35,7 +35,7 @@ class StandingBoard:
 
     tell: Callable[[Modality, Mapping[str, object]], None]
     ailing: Callable[[Decision, Modality], str | None] = lambda decision, modality: None
-    """What is wrong with the sources of a modality, as `agent.pipeline.Pipeline.ailment`."""
+    """What is wrong with the sources of a modality, as `agent.deciding.pipeline.Pipeline.ailment`."""
     _last: dict[Modality, tuple[str, str | None]] = field(default_factory=dict)
     _heard_ns: dict[Modality, int] = field(default_factory=dict)
     """End of the last window in which it was not skipped."""

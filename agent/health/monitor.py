@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from agent.clock import Clock
 from agent.config import Config
-from agent.health import Health
-from agent.pipeline import Pipeline
-from agent.systemd import Notifier, Service
-from agent.telemetry import CONTENT_TYPE, Telemetry, temperatures
+from agent.deciding.pipeline import Pipeline
+from agent.health.judge import Health
+from agent.health.systemd import Notifier, Service
+from agent.health.telemetry import CONTENT_TYPE, Telemetry, temperatures
 from agent.types import Decided, Sample, Watermark
-from agent.web import WebServer
+from agent.web.server import WebServer
 from agent.window import SourceState
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Monitor:
         self.health.decided(decided)
 
     async def run(self) -> None:
-        """Serve and tell until cancelled. Raises `agent.web.WebError` where the port is taken."""
+        """Serve and tell until cancelled. Raises `agent.web.server.WebError` where the port is taken."""
         self.health.begin()
         async with asyncio.TaskGroup() as work:
             if self.server:

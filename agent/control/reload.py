@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from agent.commands import Reply
 from agent.config import Config, ConfigError
+from agent.control.commands import Reply
 from agent.fusion import TrainedHead
 
 LIVE = (
@@ -48,7 +48,7 @@ class Reload:
         self._failures: tuple[type[Exception], ...] = (ConfigError, *failures)
 
     async def __call__(self) -> Reply:
-        """Do it; an `agent.control.Control.reloading`."""
+        """Do it; an `agent.control.handler.Control.reloading`."""
         try:
             found = await asyncio.to_thread(self._read)
             changed = differences(self._running, found)

@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.clock import SECOND, WallClock
 from agent.config.view import View
-from agent.metrics import Metrics
+from agent.health.metrics import Metrics
 from agent.types import F32, Audio, Decided, Frame, Sample, Text, Watermark
 from agent.window import SourceState
 from agent.worker import Worker

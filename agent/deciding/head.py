@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from agent.deciding.smoothing import StickyFilter
 from agent.fusion import TINY, Combined, EmbeddedHead, Floats, LearnedHead, Recalibration, Rule, leaked, rebased
-from agent.smoothing import StickyFilter
 from agent.types import F32, Evidence, Modality
 
 PAD_ANCHORS: Mapping[str, tuple[float, float]] = {

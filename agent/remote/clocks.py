@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agent.clock import MS, SECOND, Clock, WallClock, rfc3339
 from agent.config import Mqtt
-from agent.offset import OffsetEstimate, OffsetFilter
+from agent.remote.offset import OffsetEstimate, OffsetFilter
 
 BURST = 8
 """Probes a burst, `time_probe_count` of liblsl."""

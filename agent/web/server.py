@@ -1,6 +1,6 @@
 """A web server inside the agent's process: one for the dashboard, one for health and metrics.
 
-uvicorn serves, without taking over the process's signals or its log; `agent.guard` stands before the application.
+uvicorn serves, without taking over the process's signals or its log; `agent.web.guard` stands before the application.
 Nothing of it is imported before `WebServer.run`.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.scalars import Endpoint
 from agent.config.served import Served
-from agent.guard import Guard, own_names
+from agent.web.guard import Guard, own_names
 
 if TYPE_CHECKING:
     import uvicorn

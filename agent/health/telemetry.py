@@ -1,4 +1,4 @@
-"""What `agent.metrics.Metrics` counts, as Prometheus reads it.
+"""What `agent.health.metrics.Metrics` counts, as Prometheus reads it.
 
 Names follow Prometheus' own rules: https://prometheus.io/docs/practices/naming/. Nothing is counted here: each scrape
 reads what the agent counts anyway.
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.clock import SECOND, Clock
-from agent.metrics import BOUNDS_NS, Histogram, Metrics
-from agent.vitals import Ailment, Vitals
+from agent.health.metrics import BOUNDS_NS, Histogram, Metrics
+from agent.health.vitals import Ailment, Vitals
 from agent.window import SourceState
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ COUNTERS: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(slots=True, eq=False)
 class Telemetry:
-    """Collects for Prometheus; an `agent.metrics.Metrics` and what else knows something."""
+    """Collects for Prometheus; an `agent.health.metrics.Metrics` and what else knows something."""
 
     metrics: Metrics
     vitals: Vitals

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
-from agent.account import Timed
 from agent.clock import SECOND, Clock
-from agent.metrics import Metrics
+from agent.deciding.account import Timed
+from agent.deciding.selection import Selection
+from agent.deciding.wellformed import flaw
+from agent.health.metrics import Metrics
 from agent.seams import Encoder, EncoderError, Forgetful, Transcriber
-from agent.selection import Selection
 from agent.types import Modality, Reading, Sample, Utterance
-from agent.wellformed import flaw
 from agent.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Encoding:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        """Evidence is about so many ``labels``; the others are as in `agent.pipeline.Pipeline`."""
+        """Evidence is about so many ``labels``; the others are as in `agent.deciding.pipeline.Pipeline`."""
         self.encoders = encoders
         self.transcriber = transcriber
         self._labels = labels

@@ -1,11 +1,11 @@
-"""A bounded hand-over, by one of the policies of `agent.delivery`. Pure: no clock, no thread, no I/O."""
+"""A bounded hand-over, by one of the policies of `agent.delivery.policy`. Pure: no clock, no thread, no I/O."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from typing import Generic, Protocol, TypeVar, final
 
-from agent.delivery import Delivery, MaxAge, NeverDrop, Reason, Throttle
+from agent.delivery.policy import Delivery, MaxAge, NeverDrop, Reason, Throttle
 from agent.types import Watermark
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.clock import MS, SECOND, Clock
-from agent.metrics import LAGS
-from agent.pipeline import Pipeline
+from agent.deciding.pipeline import Pipeline
+from agent.health.metrics import LAGS
 from agent.types import Decided, Sample, Watermark
 from agent.window import SourceState
 
@@ -39,7 +39,7 @@ class Health:
         self._since_ns = self.clock.now_ns()
 
     def fed(self, item: Sample | Watermark) -> None:
-        """Nothing: `agent.vitals` looks at what comes."""
+        """Nothing: `agent.health.vitals` looks at what comes."""
 
     def marked(self, source: str, state: SourceState) -> None:
         """Take in how a source stands."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent.decision import Verdict
+from agent.deciding.head import Verdict
+from agent.health.vitals import Vitals
 from agent.types import Absence, Contribution, Modality, Reading, Window
-from agent.vitals import Vitals
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from agent.account import Timed, absences, believed, contributions
-from agent.budget import Budget
 from agent.clock import Clock
-from agent.decision import FusionHead, Verdict
-from agent.encoding import Encoding
-from agent.metrics import Metrics
+from agent.deciding.account import Timed, absences, believed, contributions
+from agent.deciding.budget import Budget
+from agent.deciding.encoding import Encoding
+from agent.deciding.head import FusionHead, Verdict
+from agent.deciding.selection import Selection
+from agent.health.metrics import Metrics
+from agent.health.vitals import Ailment, Vitals
 from agent.seams import Encoder, Transcriber
-from agent.selection import Selection
 from agent.types import (
     Course,
     Decided,
@@ -30,7 +31,6 @@ from agent.types import (
     Watermark,
     Window,
 )
-from agent.vitals import Ailment, Vitals
 from agent.window import SlidingWindow, SourceState
 
 SPEECH = "speech"

@@ -1,0 +1,1 @@
+"""What may be asked of a running agent, and what it may do at all."""

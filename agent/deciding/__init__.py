@@ -1,0 +1,1 @@
+"""From a window to a decision: encode, weigh, fuse, smooth, account for it."""

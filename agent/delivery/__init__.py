@@ -1,0 +1,1 @@
+"""What waits between a producer and a slower reader, what gives way, and what is counted."""

@@ -1,0 +1,1 @@
+"""Small web servers inside the process, and who may speak to them."""
