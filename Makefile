@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .venv-train
 TORCH ?= 2.13.0
+# Files of tests that run side by side: most of them wait for real time most of the time.
+JOBS ?= 2
 
 .PHONY: help setup demo test test-tools test-train lint bench soak clean
 
@@ -23,7 +25,7 @@ demo: setup ## the bundled session through the whole system; ARGS=--once ends wi
 
 test: setup $(VENV)/.installed-dev test-tools ## all tests; ARGS goes to pytest
 	@echo "== tests"
-	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -m "not gpu" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-train: setup test-tools $(TRAIN)/.installed ## the tests of the training side, with the CPU build of torch in a venv of its own
 	@echo "== tests of the training side"
