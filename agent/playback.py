@@ -14,7 +14,7 @@ from agent.clock import RealClock, VirtualClock, WallClock
 from agent.config import Config
 from agent.deciding.pipeline import SPEECH, Pipeline, speech_source
 from agent.payload import decision_payload
-from agent.recording.format import Entry, Mark, Told
+from agent.recording.format import Entry, Fed, Mark, Reloaded, Switched, Told
 from agent.types import Decided, Modality, Sample, Watermark, Window
 
 if TYPE_CHECKING:
@@ -141,13 +141,27 @@ async def _play_told(
     entries: Iterator[Entry], pipeline: Pipeline, clock: VirtualClock, *, wall: _ToldWall, pace: Pace | None
 ) -> AsyncGenerator[Decided, None]:
     """The decisions over the windows that were decided then."""
-    start_ns = clock.now_ns()
+    start_ns, off_ns = clock.now_ns(), None
     async with aclosing(ahead(entries, count=AHEAD, name="decoder")) as decoded:
         async for entry in decoded:
-            if not isinstance(told := entry.what, Told):
-                if isinstance(told, Sample):
+            match told := entry.what:
+                case Told():
+                    pass
+                case Sample():
                     pipeline.watch(told)
-                continue
+                    continue
+                case Switched(on=False):
+                    pipeline.suspend()
+                    off_ns = entry.at_ns
+                    continue
+                case Reloaded():
+                    _warn(told)
+                    continue
+                case _:
+                    continue
+            if off_ns is not None and told.window.cut_ns > off_ns:  # the one before was being decided in the pause
+                off_ns = None
+                await pipeline.forget()
             if pace:
                 await pace(entry.at_ns - start_ns)
             clock.advance_to(told.window.cut_ns)
@@ -159,8 +173,13 @@ async def _play_told(
 def _fed(entries: Iterator[Entry], *, heard: bool) -> Iterator[Entry]:
     """What the agent was fed, transcripts if they were ``heard`` and are to be."""
     for entry in entries:
-        if not isinstance(entry.what, Told) and (heard or entry.what.source != SPEECH):
-            yield entry
+        match entry.what:
+            case Told():
+                pass
+            case (Sample() | Watermark() | Mark()) as what if not heard and what.source == SPEECH:
+                pass
+            case _:
+                yield entry
 
 
 async def play(
@@ -184,13 +203,28 @@ async def play(
             match what:
                 case Mark():
                     pipeline.mark(what.source, what.state)
+                case Switched(on=False):
+                    pipeline.suspend()
+                    await pipeline.forget()
+                case Switched():
+                    pipeline.resume()
+                case Reloaded():
+                    _warn(what)
                 case _:
                     pipeline.feed(what)
             async for decided in _decide(at_ns, pipeline, clock, pace and (pace, start_ns)):
                 yield decided
 
 
-def _arrived(event: Sample | Watermark | Entry) -> tuple[int, Sample | Watermark | Mark]:
+def _warn(reloaded: Reloaded) -> None:
+    log.warning(
+        "the config was reloaded while this was recorded, which a replay does not: what was decided then may differ"
+        " from here on, by %s",
+        ", ".join(reloaded.changed),
+    )
+
+
+def _arrived(event: Sample | Watermark | Entry) -> tuple[int, Fed]:
     match event:
         case Sample():
             return event.arrival_ns, event

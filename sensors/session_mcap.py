@@ -12,10 +12,24 @@ from typing import Any, Final
 
 from mcap.records import Channel, Chunk, Message, Metadata, Schema
 
-from agent.recording.format import DECISION, FORMAT, METADATA, ORDER, WINDOW, About, Entry, Kind, Mark, PartSurvey, Told
-from agent.types import Absence, Course, Modality, Sample, Source, Watermark, Window
+from agent.recording.format import (
+    DECISION,
+    FORMAT,
+    METADATA,
+    ORDER,
+    WINDOW,
+    About,
+    Entry,
+    Kind,
+    Mark,
+    PartSurvey,
+    Reloaded,
+    Switched,
+)
+from agent.types import Modality, Sample, Source, Watermark
 from agent.window import SourceState
 from sensors.session_files import MCAP, SessionError
+from sensors.session_held import Held
 from sensors.session_payload import Payloads
 from sensors.session_records import Records
 
@@ -87,7 +101,7 @@ class McapSession:
     def entries(self) -> Generator[Entry, None, None]:
         """Everything in the order in which it happened. Raises `SessionError`."""
         spans_ns = {Modality(m): int(table["span"]) for m, table in self.about.config["encoders"].items()}
-        held = _Held(spans_ns)
+        held = Held(spans_ns)
         for part in self.parts:
             try:
                 yield from _part(part, held)
@@ -158,7 +172,7 @@ def _extent(path: Path) -> tuple[int, int]:
 
 
 def _survey(path: Path) -> PartSurvey:
-    records, counts, lost = Records(path), Counter[str](), 0
+    records, counts, lost, reloads = Records(path), Counter[str](), 0, 0
     channels: dict[int, str] = {}
     for record in records:
         match record:
@@ -168,7 +182,8 @@ def _survey(path: Path) -> PartSurvey:
                 topic = channels.get(record.channel_id, "")
                 counts[topic] += 1
                 lost += topic == ORDER and b'"lost":true' in record.data
-    return PartSurvey(path, path.stat().st_size, records.cut_off_at, counts, lost)
+                reloads += topic == ORDER and b'"kind":"reloaded"' in record.data
+    return PartSurvey(path, path.stat().st_size, records.cut_off_at, counts, lost, reloads)
 
 
 def messages(path: Path) -> Iterator[tuple[str, str, Message]]:
@@ -195,7 +210,7 @@ def messages(path: Path) -> Iterator[tuple[str, str, Message]]:
         )
 
 
-def _part(path: Path, held: _Held) -> Iterator[Entry]:
+def _part(path: Path, held: Held) -> Iterator[Entry]:
     """The entries of one part; those whose sound is still to come hold up the others behind them."""
     payloads = Payloads(str(path))
     waiting: deque[tuple[str, dict[str, Any]]] = deque()
@@ -214,12 +229,17 @@ _LATER: Final = Entry(0, Watermark("", 0))
 """For a row whose payload is still to come."""
 
 
-def _entry(name: str, row: dict[str, Any], payloads: Payloads, held: _Held) -> Entry | None:
+def _entry(name: str, row: dict[str, Any], payloads: Payloads, held: Held) -> Entry | None:
     """What a row says; None for a sample that is lost."""
     if name == WINDOW:
         return Entry(int(row["decided_ns"]), held.told(row))
-    at_ns, source = int(row["fed_ns"]), str(row["source"])
-    match Kind(row["kind"]):
+    at_ns, kind = int(row["fed_ns"]), Kind(row["kind"])
+    if kind is Kind.SWITCHED:
+        return Entry(at_ns, Switched(bool(row["on"])))
+    if kind is Kind.RELOADED:
+        return Entry(at_ns, Reloaded(tuple(map(str, row["changed"]))))
+    source = str(row["source"])
+    match kind:
         case Kind.WATERMARK:
             return Entry(at_ns, Watermark(source, int(row["t_ns"])))
         case Kind.MARK:
@@ -233,52 +253,3 @@ def _entry(name: str, row: dict[str, Any], payloads: Payloads, held: _Held) -> E
             sample = Sample(source, payload, *(int(row[key]) for key in ("t_ns", "end_ns", "arrival_ns")))
             held.add(int(row["n"]), sample)
             return Entry(at_ns, sample)
-
-
-class _Held:
-    """Samples that a window may still name."""
-
-    def __init__(self, spans_ns: Mapping[Modality, int]) -> None:
-        self._spans_ns = spans_ns
-        self._samples: dict[Modality, dict[tuple[str, int], Sample]] = {m: {} for m in Modality}
-
-    def add(self, n: int, sample: Sample) -> None:
-        self._samples[sample.modality][sample.source, n] = sample
-
-    def told(self, row: dict[str, Any]) -> Told:
-        """The window of a row; samples that no later one can hold are forgotten."""
-        end_ns = int(row["end_ns"])
-        for modality, samples in self._samples.items():
-            since_ns = end_ns - self._spans_ns[modality]
-            self._samples[modality] = {key: sample for key, sample in samples.items() if sample.end_ns > since_ns}
-        named = sum(last - first + 1 for runs in row["parts"].values() for _, first, last in runs)
-        parts, given = self._found(row["parts"]), self._found(row["given"])
-        missing = {Modality(m): Absence(reason) for m, reason in row["missing"].items()}
-        window = Window(
-            start_ns=int(row["start_ns"]),
-            end_ns=end_ns,
-            cut_ns=int(row["cut_ns"]),
-            settled=bool(row["settled"]),
-            parts=parts,
-            missing=missing | {Modality(m): Absence.LATE for m in row["parts"] if Modality(m) not in parts},
-        )
-        return Told(
-            session=str(row["session"]),
-            seq=int(row["seq"]),
-            window=window,
-            course=Course(given, *(frozenset(map(Modality, row[key])) for key in ("spared", "late", "failed"))),
-            wall_start_ns=int(row["wall"]["start_ns"]),
-            wall_end_ns=int(row["wall"]["end_ns"]),
-            steps_back=int(row["steps_back"]),
-            lost=int(row["lost"]) + named - sum(map(len, parts.values())),
-        )
-
-    def _found(self, runs: Mapping[str, list[Any]]) -> dict[Modality, tuple[Sample, ...]]:
-        """The samples of runs, as far as they are there; modalities of which there are none are left out."""
-        found = {}
-        for name, pieces in runs.items():
-            samples = self._samples[Modality(name)]
-            keys = ((source, n) for source, first, last in pieces for n in range(first, last + 1))
-            if part := tuple(samples[key] for key in keys if key in samples):
-                found[Modality(name)] = part
-        return found

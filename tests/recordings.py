@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, Clock, VirtualClock, WallClock
 from agent.config import Config
+from agent.control.handler import Control
 from agent.deciding.pipeline import Pipeline, speech_source
 from agent.fusion import LearnedHead
 from agent.live import LiveAgent
@@ -77,6 +78,9 @@ class Moody:
         spoken = self.modality is Modality.AUDIO and self.calls % 3 == 0
         utterance = Utterance("microphone", np.zeros(4, np.float32), newest.t_ns, newest.end_ns)
         return Reading(evidence, (utterance,) if spoken else ())
+
+    def forget(self, source: str) -> None:
+        self._digest = zlib.crc32(source.encode())
 
     def close(self) -> None:
         pass
@@ -183,10 +187,11 @@ async def recorded_live(
     encoders: Sequence[Moody] | None = None,
     patience_ns: int | None = None,
     timer: Clock | None = None,
+    meanwhile: Callable[[Control, Recorder, VirtualClock], Coroutine[None, None, None]] | None = None,
 ) -> list[Decided]:
     """Run a live agent on virtual time with a recorder beside it; returns what was decided.
 
-    ``timer`` is by what the pipeline measures how long things take.
+    ``timer`` is by what the pipeline measures how long things take; ``meanwhile`` is done beside it.
     """
     clock = VirtualClock(START_NS)
     pipeline = build_pipeline(
@@ -202,15 +207,20 @@ async def recorded_live(
 
     async def steps(source: str) -> Steps:
         for item in items:
-            if item.source == source:
+            if item.source == source and arrived(item) >= clock.now_ns():
                 await clock.sleep_until(arrived(item))
                 yield item
 
-    sensors = [ScriptedSensor(source.name, source, partial(steps, source.name)) for source in SOURCES]
+    sensors = [ScriptedSensor(source.name, source, *[partial(steps, source.name)] * 2) for source in SOURCES]
     kept = Collector()
     async with recorder_of(config, clock) as recorder:
         agent = LiveAgent(pipeline, sensors=sensors, clock=clock, sinks=[], observers=[recorder, kept])
+        control = Control(agent, changed=lambda: None)
+        control.recorder = recorder
+        beside = asyncio.create_task(meanwhile(control, recorder, clock)) if meanwhile else None
         await _until_done(asyncio.create_task(agent.run()), clock, pipeline)
+        if beside:
+            await beside
     pipeline.close()
     return kept.decided_ones
 
@@ -220,14 +230,21 @@ async def _until_done(task: asyncio.Task[None], clock: VirtualClock, pipeline: P
     while not task.done():
         for _ in range(TURNS):
             await asyncio.sleep(0)
-        busy = [t for t in asyncio.all_tasks() if t.get_name().startswith(("encode", "decide")) and not t.done()]
-        working = [t for t in busy if t.get_name().startswith("encode")]
+        busy = [
+            t for t in asyncio.all_tasks() if t.get_name().startswith(("encode", "decide", "closing")) and not t.done()
+        ]
+        working = [t for t in busy if not t.get_name().startswith("decide")]
         if working:
             await asyncio.wait([*working, asyncio.create_task(asyncio.sleep(0.002))], return_when="FIRST_COMPLETED")
         if (next_ns := clock.next_ns()) is not None:
             clock.advance_to(next_ns)
     with suppress(asyncio.CancelledError):
         await task
+
+
+def folders(out: Path) -> list[Path]:
+    """The recordings below a folder, oldest first."""
+    return sorted(out.iterdir())
 
 
 def opened(out: Path) -> McapSession:

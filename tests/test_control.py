@@ -27,6 +27,7 @@ class Senses:
 class Tape:
     def __init__(self) -> None:
         self.recording = False
+        self.on = True
 
     async def start(self) -> Reply:
         self.recording = True
@@ -35,6 +36,9 @@ class Tape:
     async def stop(self) -> Reply:
         self.recording = False
         return Reply(ok=True, said="stopped")
+
+    def switched(self, *, on: bool) -> None:
+        self.on = on
 
 
 def control(*hanging: str) -> tuple[Control, list[tuple[bool, bool]]]:
@@ -51,6 +55,15 @@ async def test_pause_and_resume_take_nothing_or_the_words_of_a_switch(on: str, n
     assert (await c.handle("pause", on.encode())).ok
     assert (await c.handle(name, off.encode())).ok
     assert stood == [(True, False), (False, False)]
+
+
+async def test_who_records_is_told_of_a_pause() -> None:
+    c, _ = control()
+    c.recorder = tape = Tape()
+    await c.handle("pause", b"")
+    assert not tape.on
+    await c.handle("resume", b"")
+    assert tape.on
 
 
 async def test_a_device_that_does_not_close_is_named() -> None:

@@ -27,7 +27,7 @@ from agent.types import Frame, Sample
 from agent.window import SourceState
 from sensors.session_mcap import McapSession
 from tests.outside import ROOT, launch
-from tests.recordings import SOURCES, START_NS, WALL_NS, opened, recorded_live, recorder_of, sensed, settings
+from tests.recordings import SOURCES, START_NS, WALL_NS, opened, recorded_live, folders, recorder_of, sensed, settings
 
 PATIENCE_S = 30.0
 
@@ -37,10 +37,6 @@ def shelf(config: Config, **seams: Any) -> Shelf:
     wall.calibrate(START_NS, WALL_NS)
     about = about_agent(config, session="s", sources=SOURCES, clock=clock, wall=wall, whole=True)
     return Shelf(config.record, about, **seams)
-
-
-def folders(out: Path) -> list[Path]:
-    return sorted(out.iterdir())
 
 
 def pictures(count: int, side: int = 64) -> list[Item]:

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from agent.clock import MS
+from agent.clock import MS, VirtualClock
 from agent.config import Config
+from agent.control.handler import Control
 from agent.payload import encode
 from agent.playback import Played, replayed
+from agent.recording.format import Switched
+from agent.recording.recorder import Recorder
 from agent.types import Decision, Latency, Modality
 from sensors.session_mcap import McapSession
 from tests.outside import ROOT, launch
-from tests.recordings import START_NS, Moody, MoodyParts, Ticking, failing, opened, recorded_live, settings
+from tests.recordings import START_NS, Moody, MoodyParts, Ticking, failing, folders, opened, recorded_live, settings
 
 NO_LATENCY = Latency(0, 0, 0, 0)
 
@@ -130,6 +133,61 @@ async def test_windows_that_are_cut_anew_hold_the_same(tmp_path: Path) -> None:
         assert {m: [s.end_ns for s in part] for m, part in p.decided.window.parts.items()} == {
             m: [s.end_ns for s in part] for m, part in window.parts.items()
         }
+
+
+async def test_a_pause_is_one_in_the_replay_too(tmp_path: Path) -> None:
+    """Sensing is switched off while the camera's encoder is at work on a window, and another window waits."""
+    config = settings(tmp_path)
+    hung, release = threading.Event(), threading.Event()
+
+    def hang(call: int) -> None:
+        if call == 3:
+            hung.set()
+            assert release.wait(10)
+
+    async def pause(control: Control, recorder: Recorder, clock: VirtualClock) -> None:
+        await asyncio.to_thread(hung.wait, 10)
+        await clock.sleep_until(clock.now_ns() + 600 * MS)
+        pausing = asyncio.create_task(control.handle("pause", b""))
+        await clock.sleep_until(clock.now_ns() + 20 * MS)
+        release.set()
+        assert (await pausing).ok
+        await clock.sleep_until(clock.now_ns() + 700 * MS)
+        assert (await control.handle("resume", b"")).ok
+
+    encoders = [Moody(Modality.VISION, also=hang), Moody(Modality.AUDIO), Moody(Modality.TEXT)]
+    live = await recorded_live(config, seconds=8, encoders=encoders, meanwhile=pause)
+    there = [bool(d.window.parts) for d in live]
+    off = there.index(False)
+    assert any(there[off:])
+    session = opened(tmp_path)
+    assert [e.what.on for e in session.entries() if isinstance(e.what, Switched)] == [False, True]
+    again = await played(session, config)
+    assert [timeless(p.decided.decision) for p in again] == [timeless(d.decision) for d in live]
+    other = config.model_copy(update={"agent": config.agent.model_copy(update={"max_samples": 3999})})
+    anew = await played(session, other)
+    assert [Modality.VISION in p.decided.window.parts for p in anew].index(False) >= off
+    ends = {d.window.end_ns: bool(d.window.parts) for d in live[off:]}
+    assert all(ends[p.decided.window.end_ns] == bool(p.decided.window.parts) for p in anew[off + 1 : len(live)])
+
+
+async def test_a_reload_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = settings(tmp_path)
+    other = config.model_copy(update={"fusion": config.fusion.model_copy(update={"rule": "mean"})})
+
+    async def adopt(control: Control, recorder: Recorder, clock: VirtualClock) -> None:
+        await clock.sleep_until(clock.now_ns() + 900 * MS)
+        recorder.adopt(other)
+        assert (await recorder.stop()).ok
+        assert (await recorder.start()).ok
+
+    await recorded_live(config, seconds=2, meanwhile=adopt)
+    first, second = map(McapSession.open, folders(tmp_path))
+    assert sum(survey.reloads for survey in first.survey()) == 1
+    await played(first, config)
+    assert "reloaded while this was recorded" in caplog.text
+    assert "fusion.rule" in caplog.text
+    assert (first.about.config["fusion"]["rule"], second.about.config["fusion"]["rule"]) == ("bayes", "mean")
 
 
 async def test_the_real_agent_recorded_and_replayed(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ class Recorder(Protocol):
     async def stop(self) -> Reply:
         """End it, with everything written out."""
 
+    def switched(self, *, on: bool) -> None:
+        """Sensing goes off now, or on again."""
+
 
 class Control:
     """Answers commands with `handle`, an `agent.control.commands.CommandHandler`.
@@ -111,6 +114,8 @@ class Control:
         return reply
 
     async def _pause(self) -> Reply:
+        if self.recorder:
+            self.recorder.switched(on=False)
         hanging = await self._senses.pause()
         if not self._senses.paused:
             return Reply(ok=False, said="resumed meanwhile")
@@ -122,6 +127,8 @@ class Control:
     def _resume(self) -> Reply:
         if not self._senses.paused:
             return Reply(ok=True, said="is not paused")
+        if self.recorder:
+            self.recorder.switched(on=True)
         self._senses.resume()
         return Reply(ok=True, said="resumed: the inputs are being opened")
 

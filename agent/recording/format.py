@@ -46,6 +46,8 @@ class Kind(StrEnum):
     SAMPLE = "sample"
     WATERMARK = "watermark"
     MARK = "mark"
+    SWITCHED = "switched"
+    RELOADED = "reloaded"
 
 
 def topic(source: str) -> str:
@@ -59,6 +61,25 @@ class Mark:
 
     source: str
     state: SourceState
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """Sensing was switched off, and all that was sensed forgotten; or on again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The windows that were cut from here on were decided with another config."""
+
+    changed: tuple[str, ...]
+    """The keys, as they are written in the file."""
+
+
+Fed = Sample | Watermark | Mark | Switched | Reloaded
+"""What has its row on `ORDER`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +105,7 @@ class Entry:
 
     at_ns: int
     """When the agent was fed it, or decided it."""
-    what: Sample | Watermark | Mark | Told
+    what: Fed | Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +120,8 @@ class PartSurvey:
     """By topic."""
     lost: int
     """Samples whose payload was left out, because the disk was slow or the picture none."""
+    reloads: int
+    """How often another config was put into force."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,9 +12,10 @@ from agent.clock import Clock, WallClock
 from agent.config import Config
 from agent.control.commands import Reply
 from agent.control.privacy import Outlet, may_leave
+from agent.control.reload import differences
 from agent.payload import decision_payload
 from agent.recording.about import about_agent
-from agent.recording.format import DECISION, EVENT, METRICS, ORDER, WINDOW, Mark
+from agent.recording.format import DECISION, EVENT, METRICS, ORDER, WINDOW, Fed, Mark, Reloaded, Switched
 from agent.recording.line import Item, Line
 from agent.recording.rows import order_row, window_row
 from agent.types import Decided, Sample, Source, Watermark
@@ -62,6 +63,7 @@ class Recorder:
         self._counts: dict[str, int] = {}
         self._standing: dict[str, SourceState] = {}
         self._seen = False
+        self._on = True
 
     @property
     def recording(self) -> bool:
@@ -84,7 +86,20 @@ class Recorder:
     def marked(self, source: str, state: SourceState) -> None:
         self._standing[source] = state
         if self._line is not None:
-            self._mark(source, state)
+            self._note(Mark(source, state))
+
+    def switched(self, *, on: bool) -> None:
+        """Sensing goes off now, or on again: said before anything is forgotten, or comes."""
+        if self._on is not on and self._line is not None:
+            self._note(Switched(on))
+        self._on = on
+
+    def adopt(self, config: Config) -> None:
+        """From the next window on the agent goes by that config."""
+        changed = tuple(differences(self._config, config))
+        if changed and self._line is not None:
+            self._note(Reloaded(changed))
+        self._config = config
 
     def decided(self, decided: Decided) -> None:
         self._seen = True
@@ -151,7 +166,9 @@ class Recorder:
         self._scribe = Scribe(self._line, Shelf(table, about), table)
         self._scribe.begin()
         for source, state in self._standing.items():
-            self._mark(source, state)
+            self._note(Mark(source, state))
+        if not self._on:
+            self._note(Switched(on=False))
 
     async def stop(self) -> Reply:
         """End it, with everything written out."""
@@ -192,9 +209,9 @@ class Recorder:
     def _where(self) -> str:
         return str(self._scribe.folder or self._config.record.out) if self._scribe else ""
 
-    def _mark(self, source: str, state: SourceState) -> None:
+    def _note(self, what: Fed) -> None:
         now_ns = self._clock.now_ns()
-        self._put(order_row(Mark(source, state), 0, now_ns), log_ns=now_ns, publish_ns=now_ns)
+        self._put(order_row(what, 0, now_ns), log_ns=now_ns, publish_ns=now_ns)
 
     def _put(
         self, row: dict[str, Any], *, log_ns: int, publish_ns: int, topic: str = ORDER, sample: Sample | None = None

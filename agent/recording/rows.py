@@ -6,20 +6,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.clock import WallClock
-from agent.recording.format import Kind, Mark
+from agent.recording.format import Fed, Kind, Mark, Reloaded, Switched
 from agent.types import Audio, Decided, Sample, Text, Watermark
 
 
-def order_row(what: Sample | Watermark | Mark, n: int, fed_ns: int) -> dict[str, Any]:
+def order_row(what: Fed, n: int, fed_ns: int) -> dict[str, Any]:
     """The row of what came; a sample is number ``n`` of its source."""
-    row: dict[str, Any] = {"kind": Kind.MARK.value, "source": what.source, "fed_ns": str(fed_ns)}
+    row: dict[str, Any] = {"fed_ns": str(fed_ns)}
     match what:
-        case Mark():
-            row["state"] = what.state.name
-        case Watermark():
-            row |= {"kind": Kind.WATERMARK.value, "t_ns": str(what.t_ns)}
+        case Switched(on):
+            row |= {"kind": Kind.SWITCHED.value, "on": on}
+        case Reloaded(changed):
+            row |= {"kind": Kind.RELOADED.value, "changed": list(changed)}
+        case Mark(source, state):
+            row |= {"kind": Kind.MARK.value, "source": source, "state": state.name}
+        case Watermark(source, t_ns):
+            row |= {"kind": Kind.WATERMARK.value, "source": source, "t_ns": str(t_ns)}
         case Sample():
-            row |= {"kind": Kind.SAMPLE.value, "n": n}
+            row |= {"kind": Kind.SAMPLE.value, "source": what.source, "n": n}
             row |= {name: str(getattr(what, name)) for name in ("t_ns", "end_ns", "arrival_ns")}
             match what.payload:
                 case Audio(pcm):

@@ -75,8 +75,9 @@ _DECISION = _object(
 DECISION = _titled("attune.Decision", _DECISION, "A decision as it is published over MQTT.")
 
 _ORDER = _object(
-    {"kind": {"enum": ["sample", "watermark", "mark"]}, "source": _WORDS, "fed_ns": _NS},
+    {"kind": {"enum": ["sample", "watermark", "mark", "switched", "reloaded"]}, "fed_ns": _NS},
     {
+        "source": _WORDS,
         "n": _COUNT,
         "t_ns": _NS,
         "end_ns": _NS,
@@ -87,12 +88,15 @@ _ORDER = _object(
         "origin": {"enum": ["message", "speech"]},
         "lost": {"const": True},
         "state": {"enum": ["LIVE", "FAILED", "DISABLED"]},
+        "on": {"type": "boolean"},
+        "changed": {"type": "array", "items": _WORDS},
     },
 )
 ORDER = _titled(
     "attune.Order",
     _ORDER,
-    "What the agent was fed, in this order; n counts the samples of a source. Stamps are those of its monotonic clock.",
+    "What the agent was fed, in this order; n counts the samples of a source. Stamps are those of its monotonic clock."
+    " When sensing was switched off or on, and which keys of the config were reloaded, is said in between.",
 )
 
 _RUN: dict[str, Any] = {"type": "array", "prefixItems": [_WORDS, _COUNT, _COUNT], "items": False}

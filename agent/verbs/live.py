@@ -20,6 +20,7 @@ from agent.control.reload import Reload
 from agent.fusion import TrainedHead
 from agent.mqtt import Address
 from agent.process import DONE, WRONG, on_hangup, set_level, until_signal
+from agent.recording.recorder import Recorder
 from agent.remote.clocks import Listening
 from agent.seams import Encoder
 from agent.showing.screen import Screen
@@ -97,8 +98,9 @@ async def _live(
             _serve_dashboard(config, agent, encoders, listening)
         _watch(config, agent, clock)
         _show_in_rerun(config, agent, wall)
-        attach_recorder(agent, config, sensors=sensors, transcribes=transcriber is not None, clock=clock, wall=wall)
-        agent.control.reloading = _reloading(config, agent, args=args, parts=parts, demo=demo)
+        transcribes = transcriber is not None
+        recorder = attach_recorder(agent, config, sensors=sensors, transcribes=transcribes, clock=clock, wall=wall)
+        agent.control.reloading = _reloading(config, agent, recorder, args=args, parts=parts, demo=demo)
         on_hangup(agent.control.reload_soon)
         remind(config, ROOT, demo=demo)
         _say_where(config)
@@ -106,7 +108,9 @@ async def _live(
     _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
 
 
-def _reloading(config: Config, agent: Agent, *, args: argparse.Namespace, parts: Parts, demo: bool) -> Reload:
+def _reloading(
+    config: Config, agent: Agent, recorder: Recorder, *, args: argparse.Namespace, parts: Parts, demo: bool
+) -> Reload:
     """What reads the config again, with what the command line says of it, and puts it into force."""
 
     def read() -> Config:
@@ -118,6 +122,7 @@ def _reloading(config: Config, agent: Agent, *, args: argparse.Namespace, parts:
 
     def adopt(found: Config, learned: TrainedHead | None) -> None:
         agent.adopt(found, learned)
+        recorder.adopt(found)
         set_level(args.log_level or found.agent.log_level)
 
     return Reload(config, read=read, learned=parts.fusion, adopt=adopt, failures=parts.failures())

@@ -92,7 +92,12 @@ def _info(name: str, session: Recorded, *, out: Console) -> None:
         counts = sum((Counter(survey.messages) for survey in surveys), Counter[str]())
         lines.append("messages: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items()) if n))
         if lost := sum(survey.lost for survey in surveys):
-            lines.append(f"left out while recording: {lost} samples, for want of room in [record] buffer")
+            lines.append(f"left out while recording: {lost} samples, for want of room in {escape('[record] buffer')}")
+        if reloads := sum(survey.reloads for survey in surveys):
+            lines.append(
+                f"the config was reloaded {reloads} times while it was recorded: a replay goes by one config, so that"
+                " its decisions may differ after that"
+            )
         if not counts[DECISION]:
             lines.append("nothing was decided in it")
     for line in lines:
