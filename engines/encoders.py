@@ -103,7 +103,9 @@ def _job(modality: Modality, config: Config, store: ModelStore, placement: Place
         from engines.language import LanguageEncoder
 
         table = config.encoders.text
-        return LanguageEncoder.open(store, labels=labels, mapping=table.labels, backend=placement)
+        return LanguageEncoder.open(
+            store, labels=labels, mapping=table.labels, languages=table.languages, backend=placement
+        )
 
     match modality:
         case Modality.VISION:

@@ -12,12 +12,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from agent.seams import EncoderError
 from agent.types import F32, F64, Evidence, Modality, Reading, Sample, Text
 from engines import Backend
 from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
 from engines.sentences import SentenceReader
-from engines.wording import is_chinese, quality, quality_chinese, spell_out
+from engines.wording import language, quality, quality_chinese, spell_out
 
 HALF_LIFE_NS = 3_000_000_000
 """A text counts half as much as one that came this much later."""
@@ -26,7 +27,7 @@ MOST_NEW = 16
 
 
 CHINESE = ("chinese-encoder", "chinese-tokenizer")
-"""Models without which Chinese texts are read as English ones of low quality."""
+"""Models without which Chinese texts are not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,14 +58,28 @@ class LanguageEncoder:
     and a change of mind is believed after a few seconds. Of several sources (typed, spoken) the one decides whose
     pooled quality, aged by the same half-life against the newest text of all, is best; the others are `rivals`.
 
-    A text without a letter or an emoji is no evidence; one in a language that the encoder cannot read is evidence of
-    low quality.
+    A text without a letter or an emoji is no evidence, nor is one in a language that is not among the `languages`,
+    which is reported as unread. What is not tagged and not Chinese is taken for English; where it does not look like
+    it, it is evidence of low quality.
     """
 
     modality = Modality.TEXT
 
-    def __init__(self, english: Tongue, chinese: Callable[[], Tongue] | None = None) -> None:
-        """Both speak the agent's labels under the same prior; `chinese` is called when the first such text comes."""
+    def __init__(
+        self, english: Tongue, chinese: Callable[[], Tongue] | None = None, *, languages: Sequence[str] | None = None
+    ) -> None:
+        """Both speak the agent's labels under the same prior; `chinese` is called when the first such text comes.
+
+        `languages` are the primary subtags (BCP 47) of what is read, all that there is a reader of where they are None.
+        Raises `EncoderError` where there is none of one of them.
+        """
+        known = ("en", "zh") if chinese else ("en",)
+        if other := [name for name in languages or () if name not in known]:
+            raise EncoderError(
+                f"[encoders.text] languages: no model that is there reads {', '.join(other)}, only {', '.join(known)};"
+                f" zh wants: launch.py models fetch {' '.join(CHINESE)}"
+            )
+        self.languages = tuple(languages or known)
         self._english = english
         self._open_chinese = chinese
         self._chinese: Tongue | None = None
@@ -77,17 +92,18 @@ class LanguageEncoder:
         *,
         labels: Sequence[str],
         mapping: Mapping[str, str] | None = None,
+        languages: Sequence[str] | None = None,
         backend: Backend = "auto",
         threads: int = 1,
     ) -> LanguageEncoder:
         """The encoder with the models of `store`; `mapping` renames the head's labels to the agent's `labels`.
 
-        Raises `ModelError`, `EngineError` and `HeadError`.
+        Raises `ModelError`, `EngineError`, `HeadError`, and `EncoderError` as the constructor.
         """
         head = Head.load(store.path("language-head"))
         english = Tongue(SentenceReader.open(store, backend=backend, threads=threads), head.onto(labels, mapping))
         if not all(store.file(store.model(name)).exists() for name in CHINESE):
-            return cls(english)
+            return cls(english, languages=languages)
         for name in CHINESE:
             store.path(name)  # what is wrong with it is said now, not when the first text comes
         other = Head.load(store.path("chinese-head")).under(head.prior)
@@ -96,25 +112,25 @@ class LanguageEncoder:
             reader = SentenceReader.open(store, "chinese", backend=backend, threads=threads)
             return Tongue(reader, other.onto(labels, mapping))
 
-        return cls(english, chinese)
+        return cls(english, chinese, languages=languages)
 
     def encode(self, samples: Sequence[Sample], end_ns: int) -> Reading:
         """See `agent.seams.Encoder`. Samples that are not text are a bug of the caller."""
-        self._read([sample for sample in samples if sample not in self._said])
+        unread = self._read([sample for sample in samples if sample not in self._said])
         by_source: dict[str, list[tuple[Sample, _Said]]] = {}
         for sample in samples:
             said = self._said[sample]
             if said is not None:
                 by_source.setdefault(sample.source, []).append((sample, said))
         if not by_source:
-            return Reading(None)
+            return Reading(None, unread=unread)
         pooled = {source: self._pool(source, texts) for source, texts in by_source.items()}
         newest_ns = max(evidence.t_ns for evidence in pooled.values())
         best = max(
             pooled.values(), key=lambda evidence: (evidence.quality * _aged(newest_ns - evidence.t_ns), evidence.t_ns)
         )
         rivals = {source: evidence.quality for source, evidence in pooled.items() if evidence is not best}
-        return Reading(replace(best, rivals=rivals) if rivals else best)
+        return Reading(replace(best, rivals=rivals) if rivals else best, unread=unread)
 
     def close(self) -> None:
         for tongue in (self._english, self._chinese):
@@ -122,22 +138,31 @@ class LanguageEncoder:
                 tongue.reader.engine.close()
 
     def __str__(self) -> str:
-        languages = "English and Chinese" if self._open_chinese else "English"
+        languages = " and ".join({"en": "English", "zh": "Chinese"}[name] for name in self.languages)
         return f"text in {languages} to {', '.join(self._english.head.head.labels)}: {self._english.reader.engine}"
 
-    def _read(self, samples: Sequence[Sample]) -> None:
-        """Work out, and remember, what each of these says by itself; of a flood only the newest `MOST_NEW`."""
+    def _read(self, samples: Sequence[Sample]) -> int:
+        """Work out, and remember, what each of these says by itself; of a flood only the newest `MOST_NEW`.
+
+        How many were left out for their language.
+        """
         for sample in samples[:-MOST_NEW]:
             self._said[sample] = None
         samples = samples[-MOST_NEW:]
         by_tongue: dict[bool, list[tuple[Sample, list[int], float]]] = {}
+        unread = 0
         for sample in samples:
             assert isinstance(sample.payload, Text), f"{sample.source} sent {type(sample.payload).__name__} as text"
             spelled, lang = spell_out(sample.payload.text), sample.payload.lang
             if not spelled:
                 self._said[sample] = None
                 continue
-            chinese = self._open_chinese is not None and is_chinese(spelled, lang)
+            spoken = language(spelled, lang)
+            if spoken not in self.languages:
+                self._said[sample] = None
+                unread += 1
+                continue
+            chinese = spoken == "zh"
             words = self._tongue(chinese=chinese).reader.tokenize(spelled)
             fragments = sum(token.startswith("##") for token in words.tokens)
             trust = quality_chinese(spelled) if chinese else quality(spelled, fragments=fragments, lang=lang)
@@ -148,6 +173,7 @@ class LanguageEncoder:
             posteriors, embeddings = tongue.head.posterior(read["features"]), read.get("embedding", [None] * len(batch))
             for (sample, _, trust), probs, embedding in zip(batch, posteriors, embeddings, strict=True):
                 self._said[sample] = _Said(probs, trust, embedding)
+        return unread
 
     def _tongue(self, *, chinese: bool) -> Tongue:
         if not chinese:

@@ -84,8 +84,8 @@ def quality(spelled: str, *, fragments: int, lang: str | None = None) -> float:
     """
     words = [word.lower().replace("’", "'") for word in _WORD.findall(spelled)]
     length = len(words) / (len(words) + 1)
-    if lang is not None:
-        return length * (1.0 if re.fullmatch(r"en([-_].*)?", lang.lower()) else 0.1)
+    if tag := _tagged(lang):
+        return length * (1.0 if tag == "en" else 0.1)
     letters = [character for character in spelled if character.isalpha()]
     latin = sum("LATIN" in unicodedata.name(letter, "") for letter in letters) / len(letters)
     english = 1 + sum(word in _ENGLISH for word in words)
@@ -96,14 +96,25 @@ def quality(spelled: str, *, fragments: int, lang: str | None = None) -> float:
     return length * latin * english / (english + foreign)
 
 
-def is_chinese(spelled: str, lang: str | None = None) -> bool:
-    """Whether a spelled-out text is for a Chinese reader: as its tag says, else by its characters.
+def language(spelled: str, lang: str | None = None) -> str:
+    """What a spelled-out text is in, as a primary subtag (BCP 47): what its tag says, else Chinese or English.
 
-    Without a tag it is where there are at least as many Han characters as words in Latin letters, and neither kana nor
-    hangul.
+    Chinese is what `is_chinese`; the rest counts as English, and `quality` says how far it is.
     """
-    if lang is not None:
-        return re.fullmatch(r"zh([-_].*)?", lang.lower()) is not None
+    return _tagged(lang) or ("zh" if is_chinese(spelled) else "en")
+
+
+def _tagged(lang: str | None) -> str | None:
+    """The primary subtag; None of tags that say only that the language is not known, or that there are several."""
+    said = re.split("[-_]", lang.lower())[0] if lang else ""
+    return None if said in ("", "und", "mul", "mis") else said
+
+
+def is_chinese(spelled: str) -> bool:
+    """Whether a spelled-out text is for a Chinese reader, by its characters.
+
+    It is where there are at least as many Han characters as words in Latin letters, and neither kana nor hangul.
+    """
     scripts = [_script(character) for character in spelled if character.isalpha()]
     return (
         scripts.count("CJK") > 0 and not {"HIRAGANA", "KATAKANA", "HANGUL"} & {*scripts} and _han_share(spelled) >= 0.5

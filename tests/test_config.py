@@ -59,7 +59,10 @@ def test_five_faults_give_five_messages(tmp_path: Path) -> None:
     assert lines[0].startswith("agent.hop: a duration is a string with a number and a unit")
     assert "agent.latness: unknown key; did you mean lateness?" in lines
     assert "sensors.eye.kind: found 'camra'; one of 'camera', 'microphone'" in lines[2]
-    assert lines[3] == "fusion.rule: found 'bays'; must be one of bayes, mean, max, vote, dempster, fuzzy, learned"
+    assert (
+        lines[3]
+        == "fusion.rule: found 'bays'; must be one of bayes, mean, max, vote, dempster, fuzzy, learned, feature, hybrid"
+    )
     assert lines[4].startswith('mqtt.broker: must be "embedded", "embedded:PORT", "mqtt://')
 
 
@@ -93,6 +96,14 @@ def test_five_faults_give_five_messages(tmp_path: Path) -> None:
         (
             "[encoders.text]\nreliability = 2",
             "encoders.text.reliability: input should be less than or equal to 1; found 2",
+        ),
+        (
+            "[encoders.text]\nlanguages = ['en', 'en-GB']",
+            "encoders.text.languages: must be languages of two or three small letters, such as \"en\"; found 'en-GB'",
+        ),
+        (
+            "[encoders.text]\nlanguages = []",
+            'encoders.text.languages: must be languages of two or three small letters, such as "en"; found none',
         ),
         ("[mqtt]\npassword = 'hunter2'", "mqtt.password: a secret is not written here: give ${NAME} (from the"),
         ("[mqtt]\npassword = '${ATTUNE_UNSET}'", "mqtt.password: the environment has no variable ATTUNE_UNSET; set it"),

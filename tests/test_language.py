@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
+from agent.seams import EncoderError
 from agent.types import AUDIO_RATE_HZ, Audio, Evidence, Modality, Sample, Text
 from engines.language import HALF_LIFE_NS, MOST_NEW, LanguageEncoder
 from engines.models import ModelStore
@@ -166,7 +167,24 @@ def test_english_has_high_quality(encoder: LanguageEncoder, words: str) -> None:
 def test_a_longer_text_and_a_tag_make_quality(encoder: LanguageEncoder) -> None:
     assert evidence(encoder, text("nice")).quality < evidence(encoder, text("this is a very nice place")).quality
     assert evidence(encoder, text("Lust auf Gift", lang="en-GB")).quality > 0.7
-    assert evidence(encoder, text("this is a very nice place", lang="de")).quality < 0.1
+    untagged, unknown = (evidence(encoder, text("Lust auf Gift", lang=lang)) for lang in (None, "und"))
+    assert unknown.quality == untagged.quality
+
+
+def test_texts_tagged_as_others_are_left_out_and_reported_once(encoder: LanguageEncoder) -> None:
+    foreign = text("this is a very nice place", lang="de")
+    first, again = encoder.encode([foreign], 0), encoder.encode([foreign], 0)
+    assert (first.evidence, first.unread) == (None, 1)
+    assert (again.evidence, again.unread) == (None, 0)
+    beside = encoder.encode([foreign, text("I love this, thank you!"), text("bardzo", lang="pl")], 0)
+    assert beside.unread == 1
+    assert beside.evidence is not None
+    assert label(beside.evidence) == "happy"
+
+
+def test_a_language_that_no_model_reads_is_refused() -> None:
+    with pytest.raises(EncoderError, match=r"languages: no model that is there reads de, only en"):
+        LanguageEncoder.open(ModelStore(), labels=LABELS, languages=["en", "de"], backend="onnxruntime")
 
 
 def test_a_thought_in_two_messages_is_read_as_one(encoder: LanguageEncoder) -> None:

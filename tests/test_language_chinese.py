@@ -13,7 +13,7 @@ from engines.language import CHINESE, LanguageEncoder
 from engines.models import ModelStore
 from engines.sentences import SentenceReader
 from engines.training.comments import LABELS
-from engines.wording import is_chinese, quality_chinese
+from engines.wording import language, quality_chinese
 
 SENTENCES = {
     "neutral": [
@@ -111,19 +111,35 @@ def test_a_prior_is_shared_by_both_languages(encoder: LanguageEncoder) -> None:
 @pytest.mark.parametrize(
     ("words", "lang", "wanted"),
     [
-        ("我今天很高兴", None, True),
-        ("我今天 very happy", None, True),
-        ("今 today I am very happy", None, False),
-        ("私はとても嬉しいです", None, False),
-        ("나는 행복하다", None, False),
-        ("I am so happy", None, False),
-        ("I am so happy", "zh-Hans", True),
-        ("我今天很高兴", "ja", False),
-        ("!?", None, False),
+        ("我今天很高兴", None, "zh"),
+        ("我今天 very happy", None, "zh"),
+        ("今 today I am very happy", None, "en"),
+        ("私はとても嬉しいです", None, "en"),
+        ("나는 행복하다", None, "en"),
+        ("I am so happy", None, "en"),
+        ("I am so happy", "zh-Hans", "zh"),
+        ("我今天很高兴", "ja", "ja"),
+        ("我今天很高兴", "und", "zh"),
+        ("I am so happy", "EN_gb", "en"),
+        ("!?", None, "en"),
     ],
 )
-def test_what_is_chinese(words: str, lang: str | None, wanted: bool) -> None:
-    assert is_chinese(words, lang) is wanted
+def test_what_language_a_text_is_taken_for(words: str, lang: str | None, wanted: str) -> None:
+    assert language(words, lang) == wanted
+
+
+def test_only_the_languages_that_are_asked_for_are_read(encoder: LanguageEncoder) -> None:
+    assert encoder.languages == ("en", "zh")
+    english = LanguageEncoder.open(ModelStore(), labels=LABELS, languages=["en"], backend="onnxruntime")
+    texts = [Sample("text", Text(words), 0, 0, 0) for words in ("我今天太高兴了！", "I am so angry about this")]
+    found = english.encode(texts, 0)
+    assert found.unread == 1
+    assert found.evidence is not None
+    assert LABELS[int(found.evidence.probs.argmax())] == "angry"
+    again = english.encode(texts[:1], 0)
+    assert (again.evidence, again.unread) == (None, 0), "what was left out is reported once"
+    english.close()
+    assert "Chinese" not in str(english)
 
 
 def test_quality_falls_with_foreign_words() -> None:

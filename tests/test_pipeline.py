@@ -95,6 +95,14 @@ async def test_an_encoder_that_fails_leaves_its_modality_out_and_the_agent_goes_
         assert decision.label == "happy"
 
 
+async def test_texts_in_languages_that_nobody_reads_are_counted() -> None:
+    p = pipeline(clock := VirtualClock(), ScriptedEncoder(TEXT, lambda samples: Reading(None, unread=2)))
+    found = [d.decision async for d in play(merged([text(HOP_NS, "Guten Tag")], heartbeats(2 * HOP_NS)), p, clock)]
+    p.close()
+    assert found[0].missing[TEXT] is Absence.SILENT
+    assert p.metrics.counts["text.language_refused"] == 2 * len(found)
+
+
 async def test_a_bug_in_an_encoder_is_not_swallowed() -> None:
     def buggy(samples: Sequence[Sample]) -> Reading:
         raise ZeroDivisionError

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from agent.clock import SECOND
 from agent.config.scalars import Duration, Rate, Share, within
@@ -13,6 +14,15 @@ from agent.config.table import Table
 from agent.types import Modality
 
 Span = Annotated[Duration, within("1 ns", "60 s")]
+
+
+def _primary(tags: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """`tags`, if each is a primary subtag of BCP 47, and there is one. Raises `ValueError`."""
+    wrong = [tag for tag in tags or () if not re.fullmatch("[a-z]{2,3}", tag)]
+    if tags is not None and (wrong or not tags):
+        found = ", ".join(map(repr, wrong)) or "none"
+        raise ValueError(f'must be languages of two or three small letters, such as "en"; found {found}')
+    return tags
 
 
 class Encoder(Table):
@@ -50,6 +60,8 @@ class Language(Encoder):
     span: Span = 6 * SECOND
     reliability: Share = 0.6
     tau: Duration = 5 * SECOND
+    languages: Annotated[tuple[str, ...] | None, AfterValidator(_primary)] = None
+    """Texts in others are left out and counted; None for all that the models know."""
 
 
 class Encoders(Table):

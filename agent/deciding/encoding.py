@@ -140,6 +140,8 @@ class Encoding:
             self._failed(modality, str(error), end_ns)
             return None
         self._metrics.encoded(modality, timed.encode_ns)
+        if timed.reading.unread:
+            self._metrics.count("text.language_refused", timed.reading.unread)
         evidence = timed.reading.evidence
         if evidence and (said := flaw(evidence, modality, self._labels)):
             self._failed(modality, f"its evidence is refused, because {said}", end_ns)

@@ -70,3 +70,5 @@ class Reading:
     """Of the newest frame of each source, where its faces are; for people to look at."""
     speech: float | None = None
     """Of the newest sound, how surely somebody speaks in it, 0..1; None where nobody listens for speech."""
+    unread: int = 0
+    """Texts that were left out because nobody reads their language, each reported once."""
