@@ -27,7 +27,7 @@ from agent.types import Frame, Sample
 from agent.window import SourceState
 from sensors.session_mcap import McapSession
 from tests.outside import ROOT, launch
-from tests.recordings import SOURCES, START_NS, WALL_NS, opened, recorded_live, folders, recorder_of, sensed, settings
+from tests.recordings import SOURCES, START_NS, WALL_NS, folders, opened, recorded_live, recorder_of, sensed, settings
 
 PATIENCE_S = 30.0
 
