@@ -126,7 +126,10 @@ async def test_ready_once_it_decides_and_not_while_the_broker_is_away(tmp_path: 
 
 
 def families(text: str) -> dict[str, Metric]:
-    return {family.name: family for family in text_string_to_metric_families(text)}
+    found = [*text_string_to_metric_families(text)]
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(names) == len(set(names)), "a family told twice spoils the whole for strict readers"
+    return {family.name: family for family in found}
 
 
 def value(found: dict[str, Metric], family: str, sample: str = "", **labels: str) -> float:
@@ -154,6 +157,8 @@ async def test_prometheus_reads_what_the_agent_counts(tmp_path: Path) -> None:
     assert value(found, "attune_source_ailing", source="camera", ailment="frozen") == 0
     assert value(found, "attune_mqtt_connections") == 1
     assert value(found, "attune_mqtt_connected") == 1
+    assert value(found, "attune_mqtt_outbox") >= 0
+    assert value(found, "attune_mqtt_queue") >= 0
     assert value(found, "attune_threads") >= threading.active_count() / 2
     assert value(found, "process_open_fds") > 3
     assert value(found, "process_resident_memory_bytes") > 1 << 20

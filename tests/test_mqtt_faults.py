@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -134,7 +135,7 @@ async def test_a_wrong_password_is_said_without_showing_it_and_without_leaving_m
             await collect(port, 1, "availability", protocol=V5)
     assert not finding.ok
     assert "user and password" in finding.said
-    assert "Not authorized" in caplog.text
+    assert "Not authorized; it has to know [mqtt] user and password" in caplog.text
     assert "connected, MQTT 5" in caplog.text
     assert "swordfish" not in caplog.text + finding.said + repr(p._settings)
 
@@ -209,6 +210,22 @@ def test_a_state_that_waited_expires_no_later_for_it(waited_s: int, left_s: int)
     message = Message("t", b"{}", put_ns=5 * SECOND, expiry_ns=10 * SECOND)
     properties: Any = properties_of(message, (5 + waited_s) * SECOND)
     assert properties.MessageExpiryInterval == left_s
+
+
+async def test_a_socket_that_closes_before_it_was_written_to_leaves_nothing_behind(tmp_path: Path) -> None:
+    port = free_port()
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    async with mosquitto(port, tmp_path):
+        client = await connection(Mqtt(broker=f"mqtt://127.0.0.1:{port}"), protocol=V5).__aenter__()
+        client._client.publish("a", "b")  # waits for the socket to be writable
+        wire = client._client.socket()
+        assert isinstance(wire, socket.socket)
+        wire.shutdown(socket.SHUT_RDWR)
+        client._client.loop_read()  # finds that out, and closes it
+        with pytest.raises(aiomqtt.MqttError):
+            await client.publish("a", "b", 1)
+    assert faults == []
 
 
 async def test_the_broker_s_word_is_passed_on_once_a_state(tmp_path: Path) -> None:

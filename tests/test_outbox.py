@@ -117,13 +117,15 @@ def test_memory_is_bounded_as_well_and_what_ends_there_is_lost_loudly(
     assert "2 events could not be written, and are lost" in caplog.text
 
 
-def test_two_agents_of_one_name_do_not_share_a_file(tmp_path: Path) -> None:
+def test_two_agents_of_one_name_do_not_share_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     one, _ = shelf(tmp_path / "e.db")
     add(one, "a")
     other, metrics = shelf(tmp_path / "e.db")
     add(other, "x")
     assert metrics.counts["outbox.unwritten"] == 1
     assert [name for _, name in waiting(other)] == ["x"]
+    assert "another agent of this name runs here" in caplog.text
+    assert "Free the disk" not in caplog.text
     add(one, "b")
     one.close()
     add(other, "y")

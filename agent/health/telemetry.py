@@ -42,13 +42,20 @@ COUNTERS: tuple[tuple[str, str, str], ...] = (
     (r"mqtt\.connections_lost", "mqtt_connections_lost", "Connections to the broker that ended."),
     (r"publish\.(?P<outcome>\w+)", "mqtt_messages", "Messages by what became of them."),
     (r"outbox\.(?P<outcome>\w+)", "outbox_events", "Events by what became of them."),
-    (r"text\.(?P<reason>\w+)", "texts_refused", "Texts that came over MQTT and were not read."),
+    (r"text\.(?P<reason>\w+)", "texts_refused", "Texts that were refused or not read."),
     (r"commands\.(?P<outcome>\w+)", "commands", "Commands by what became of them."),
     (r"transcribe\.(?P<reason>\w+)", "transcription_omissions", "Utterances that were not understood."),
     (r"wall_clock\.steps_back", "wall_clock_steps_back", "Steps back of the wall clock by more than a minute."),
     (r"(?P<what>.+)", "counted", "What else the agent counts."),
 )
 """Which counters of `Metrics` make up which family: the first pattern that fits decides; its groups are the labels."""
+
+GAUGES = {
+    "mqtt.connected": "Whether the broker is connected.",
+    "mqtt.outbox": "Events that wait for the broker.",
+    "mqtt.queue": "Messages that wait for the broker, events and what is retained not counted.",
+}
+"""What readings of `Metrics.gauges` mean; of others the name has to do."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,11 +83,7 @@ class Telemetry:
 
     def collect(self) -> Iterator[Metric]:
         """All families, read now."""
-        from prometheus_client.core import GaugeMetricFamily
-
         yield from _counters(self.metrics.counts)
-        said = "Whether the broker is connected."
-        yield GaugeMetricFamily("attune_mqtt_connected", said, float(self.metrics.connected))
         yield from self._samples()
         yield from self._sources()
         yield from self._durations()
@@ -175,9 +178,8 @@ def _gauges(gauges: Mapping[str, Callable[[], Mapping[str, float]]]) -> Iterator
             parts = key.split("_")
             name = "_".join("seconds" if part == "ms" else part for part in parts)
             scale = 1000 if "ms" in parts else 1
-            yield GaugeMetricFamily(
-                f"attune_{_name(gauge)}_{_name(name)}", f"The agent's reading {gauge}.{key}.", value / scale
-            )
+            said = GAUGES.get(f"{gauge}.{key}", f"The agent's reading {gauge}.{key}.")
+            yield GaugeMetricFamily(f"attune_{_name(gauge)}_{_name(name)}", said, value / scale)
 
 
 def _name(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -37,6 +38,7 @@ class Connection(aiomqtt.Client):
     def __init__(self, *args: Any, protocol: aiomqtt.ProtocolVersion, **kwargs: Any) -> None:
         super().__init__(*args, protocol=protocol, **kwargs)
         self._v5 = protocol is V5
+        self._thread = threading.get_ident()  # of the loop
         self._turn = asyncio.Lock()
         self._refused: str | None = None
 
@@ -56,6 +58,25 @@ class Connection(aiomqtt.Client):
         if reason_code.is_failure:
             self._refused = str(reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    def _on_socket_register_write(self, client: Paho, userdata: object, sock: socket.socket) -> None:
+        """Not as aiomqtt 2.5, which registers the socket's number later, when that may be closed or another's."""
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except (OSError, ValueError) as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock, write)
+
+        if threading.get_ident() == self._thread:
+            register()
+        else:  # the thread in which aiomqtt connects
+            self._loop.call_soon_threadsafe(register)
 
 
 class Incoming(asyncio.Queue[aiomqtt.Message]):

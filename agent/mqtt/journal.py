@@ -109,3 +109,8 @@ def set_aside(path: Path) -> Path:
 def is_corrupt(error: Exception) -> bool:
     """Whether the file itself is at fault, and not the disk or the permissions."""
     return type(error) is sqlite3.DatabaseError  # its subclasses tell of the disk, or of our own mistakes
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether another process has the file open."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY

@@ -30,6 +30,8 @@ GOODBYE_S = 1.0
 
 WRONG_PROTOCOL = (129, 130, 132)
 """Malformed packet, protocol error, unsupported version (MQTT 5, table 2-6): what brokers say that know another one."""
+KEPT_OUT = (134, 135)
+"""Bad user name or password, not authorized; paho translates what MQTT 3.1.1 says."""
 TOLD = 64
 """Topics that are remembered as told: who asks for answers chooses where they go."""
 
@@ -89,6 +91,8 @@ class Line:
             if lasted_ns is None:
                 self._metrics.count("mqtt.connections_failed")
                 self._choose_protocol(problem, code)
+                if code in KEPT_OUT:
+                    problem += "; it has to know [mqtt] user and password, or the certificate"
             else:
                 self._metrics.count("mqtt.connections_lost")
                 if lasted_ns > HEALTHY_NS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.health.metrics import Metrics
-from agent.mqtt.journal import Journal, Row, is_corrupt, set_aside
+from agent.mqtt.journal import Journal, Row, is_corrupt, is_taken, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +155,15 @@ class Shelf:
                 log.error(
                     "outbox %s: is corrupt (%s); it is kept as %s, and a new one begins", self._path, error, aside
                 )
+        elif is_taken(error):
+            self._say(
+                "another agent of this name runs here and uses it; events wait in memory, and a restart would lose"
+                " them. Stop that one, or give this one another name: [agent] node"
+            )
         else:
             self._say(
                 f"cannot be written: {error}; events wait in memory, and a restart would lose them. Free the disk or"
-                " mend its permissions; where another agent of this name runs here, give this one another: [agent] node"
+                " mend its permissions"
             )
 
     def _say(self, what: str) -> None:
