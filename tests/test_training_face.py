@@ -3,6 +3,7 @@
 The training itself needs torch: tests/train/test_face.py."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from agent.types import F32
 from engines.detector import Face
 from engines.evaluation.metrics import ece
 from engines.training.face_data import DataError, read_picture, read_table, spoil
+from engines.training.face_lean import LEANS, Leaning
+from engines.training.face_report import Measured, write
 from engines.training.linear import fit
 from engines.training.scenes import HEIGHT, SIZES, WIDTH, Scene, make_scenes
 from tests.faces import portrait
@@ -140,3 +143,47 @@ def test_a_face_counts_as_found_on_its_place_and_in_its_size_only() -> None:
     assert not scene.found([face(300, 105, 390, 195)])
     assert not scene.found([face(140, 140, 160, 160)])
     assert not scene.found([face(105, 105, 195, 195), face(200, 200, 400, 400)])
+
+
+def leaning_faces(n: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], Leaning]:
+    """Labels, logits of a perfectly calibrated head, and how it leans: one label in twenty is sad, the rest neutral."""
+    rng = np.random.default_rng(0)
+    shares = np.array([0.95, 0.05])
+    y = rng.choice(2, size=n, p=shares)
+    seen = rng.normal(np.where(y == 1, 1.0, -1.0))
+    logits = np.log(shares) + np.stack([-seen, seen], axis=1)
+    return y, logits, Leaning(0.2, np.tile(shares, (n, 1)), np.full(n, 0.8))
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    odds = np.exp(logits)
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("lean", LEANS)
+def test_another_lean_is_what_a_head_with_it_would_say(lean: float) -> None:
+    _, logits, leaning = leaning_faces(50)
+
+    def said(lean: float) -> npt.NDArray[np.float64]:
+        return softmax((logits + np.log(1 + lean / leaning.shares)) / 0.8)
+
+    np.testing.assert_allclose(leaning.shifted(said(leaning.lean), lean), said(lean))
+
+
+def test_the_report_says_what_leaning_costs_and_brings(tmp_path: Path) -> None:
+    y, logits, leaning = leaning_faces(4000)
+    probs = softmax((logits + np.log(1 + leaning.lean / leaning.shares)) / 0.8)
+    quality = np.random.default_rng(1).random((len(y), 1))
+    folds = Measured(y, np.arange(len(y)), [probs], quality, leaning)
+    sets = {"folds": folds, "val": Measured(y, np.arange(len(y)), [probs], quality)}
+    write(tmp_path, sets, labels=("neutral", "sad"), ways=("plain",), curves={"train": [(np.nan, 1.0), (0.5, 0.9)]})
+    report = json.loads((tmp_path / "face.json").read_text())
+    assert "leans" not in report["val"]
+    points = report["folds"]["leans"]
+    assert [point["lean"] for point in points] == list(LEANS)
+    accuracy, recall = ([point[name] for point in points] for name in ("accuracy", "uar_without_fearful"))
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert recall == sorted(recall)
+    shipped = points[LEANS.index(leaning.lean)]
+    assert shipped["accuracy"] == pytest.approx(report["folds"]["plain"]["accuracy"])
+    assert shipped["uar_without_fearful"] == pytest.approx(report["folds"]["plain"]["uar"])

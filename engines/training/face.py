@@ -25,7 +25,8 @@ from engines.convert import faceapi
 from engines.models import default_cache, sha256_of
 from engines.training import face_net, face_top
 from engines.training.face_data import WAYS, DataError, Ints, Shown, Words, gather, models, read_table
-from engines.training.face_net import ROUNDS, Fitted, fit
+from engines.training.face_lean import Leaning
+from engines.training.face_net import ENOUGH, LEAN, ROUNDS, Fitted, fit
 from engines.training.face_report import Measured, write
 from engines.training.face_top import read_weights
 
@@ -73,9 +74,9 @@ def _train(data: Path, *, cache: Path, out: Path, report: Path, folds: int) -> N
             probs = [fitted.posterior(shown, val, way=way) for way in range(len(WAYS))]
             sets["val"] = Measured(every[~table.train], _places(shown.item, ~table.train), probs, shown.quality[val])
         if folds:
-            probs = job.across(folds)
+            probs, leaning = job.across(folds)
             everything = np.ones(len(every), bool)
-            sets[f"{folds} folds"] = Measured(every, _places(shown.item, everything), probs, shown.quality)
+            sets[f"{folds} folds"] = Measured(every, _places(shown.item, everything), probs, shown.quality, leaning)
     write(report, sets, labels=labels, ways=WAYS, curves=job.curves)
 
 
@@ -127,12 +128,19 @@ class _Job:
         self.curves[name] = fitted.curve
         return fitted
 
-    def across(self, folds: int) -> list[F64]:
-        """By way, posteriors (N, K) of each face by a training that saw nobody of its fold."""
+    def across(self, folds: int) -> tuple[list[F64], Leaning]:
+        """By way, posteriors (N, K) of each face by a training that saw nobody of its fold, and how these lean.
+
+        The shares are of all that each training was given, those kept for its temperature among them.
+        """
         probs = [np.zeros((len(self._y), len(self._labels))) for _ in WAYS]
+        shares, temperatures = np.zeros_like(probs[0]), np.zeros(len(self._y))
         splits = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED).split(self._y, self._y, self._people)
         for number, (fitted, rest) in enumerate(splits, 1):
             trained = self.fit(fitted, f"fold {number}")
             for way, into in enumerate(probs):
                 into[rest] = trained.posterior(self._shown, rest, way=way)
-        return probs
+            counts = np.bincount(self._y[fitted], minlength=len(self._labels))
+            shares[rest] = np.maximum(counts, ENOUGH) / len(fitted)
+            temperatures[rest] = trained.head.temperature
+        return probs, Leaning(LEAN, shares, temperatures)

@@ -13,9 +13,11 @@ import numpy as np
 from agent.types import F64
 from engines.evaluation.metrics import NONE, auc, confusion, reliability, report
 from engines.training.face_data import Floats, Ints
+from engines.training.face_lean import LEANS, Leaning
 
 RARE = "fearful"
 """Too rare in the data (16 pictures) for its recall to say anything: left out of the mean recall that is compared."""
+_COMPARED = f"uar_without_{RARE}"
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
@@ -31,11 +33,25 @@ class Measured:
     """By way, (N, K)."""
     quality: Floats
     """(N, W)."""
+    leaning: Leaning | None = None
+    """Of those with a face; None where no curve over it is wanted."""
+
+    def leans(self, labels: Sequence[str]) -> list[dict[str, float]]:
+        """Accuracy and mean recall of the pictures as they are, by how far the heads lean towards the rare."""
+        if self.leaning is None:
+            return []
+        found = [(lean, self._figures(self.leaning.shifted(self.probs[0], lean), 0, labels)) for lean in LEANS]
+        return [
+            {"lean": lean, "accuracy": figures["accuracy"], _COMPARED: figures[_COMPARED]} for lean, figures in found
+        ]
 
     def figures(self, way: int, labels: Sequence[str]) -> dict[str, Any]:
         """All that is said of one way of showing; a picture without a face counts as wrong."""
+        return self._figures(self.probs[way], way, labels)
+
+    def _figures(self, said: F64, way: int, labels: Sequence[str]) -> dict[str, Any]:
         probs, answered = np.full((len(self.y), len(labels)), 1 / len(labels)), np.zeros(len(self.y), bool)
-        probs[self.places], answered[self.places] = self.probs[way], True
+        probs[self.places], answered[self.places] = said, True
         found = report(self.y, probs, answered)
         named = np.where(answered, probs.argmax(axis=1), NONE)
         recall = {labels[k]: value for k, value in found.recall.items()}
@@ -44,7 +60,7 @@ class Measured:
             "answered": found.answered,
             "accuracy": found.accuracy,
             "uar": found.uar,
-            f"uar_without_{RARE}": float(np.mean([value for name, value in recall.items() if name != RARE])),
+            _COMPARED: float(np.mean([value for name, value in recall.items() if name != RARE])),
             "macro_f1": found.macro_f1,
             "nll": found.nll,
             "ece": found.ece,
@@ -70,6 +86,8 @@ def write(
         said[name]["quality_auc of all ways together"] = auc(
             np.concatenate([measured.right(i) for i in range(len(ways))]), measured.quality.T.ravel()
         )
+        if leans := measured.leans(labels):
+            said[name]["leans"] = leans
         for way in ways:
             print(f"{name}, {way}: {_line(said[name][way])}", flush=True)
     (folder / "face.json").write_text(json.dumps(said, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -78,7 +96,7 @@ def write(
 
 
 def _line(figures: Mapping[str, Any]) -> str:
-    names = ("n", "answered", "accuracy", "uar", f"uar_without_{RARE}", "macro_f1", "nll", "ece", "quality_auc")
+    names = ("n", "answered", "accuracy", "uar", _COMPARED, "macro_f1", "nll", "ece", "quality_auc")
     parts = [f"{name} {figures[name]:.3f}" if name != "n" else f"n {figures[name]}" for name in names]
     return ", ".join(parts) + "; recall " + ", ".join(f"{name} {r:.2f}" for name, r in figures["recall"].items())
 
@@ -92,7 +110,7 @@ def _draw(path: Path, sets: Mapping[str, Measured], *, labels: Sequence[str], cu
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(len(sets), 3, figsize=(15, 5 * len(sets)), squeeze=False)
+    figure, axes = pyplot.subplots(len(sets), 4, figsize=(20, 5 * len(sets)), squeeze=False)
     for row, (name, measured) in zip(axes, sets.items(), strict=True):
         probs, y = measured.probs[0], measured.y[measured.places]
         table = confusion(y, probs.argmax(axis=1), len(labels))[:, :-1]
@@ -112,6 +130,19 @@ def _draw(path: Path, sets: Mapping[str, Measured], *, labels: Sequence[str], cu
             row[2].plot(range(len(points)), kept, "--", color=line.get_color())
         row[2].set(title="loss by round; dashed: likelihood of those kept", xlabel="round")
         row[2].legend(fontsize=8)
+        _draw_leans(row[3], measured.leans(labels))
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
+
+
+def _draw_leans(axes: Any, leans: Sequence[Mapping[str, float]]) -> None:
+    """Accuracy against mean recall, a point for each lean."""
+    if not leans:
+        axes.set_axis_off()
+        return
+    x, y = ([point[name] for point in leans] for name in ("accuracy", _COMPARED))
+    axes.plot(x, y, "o-")
+    for point, at in zip(leans, zip(x, y, strict=True), strict=True):
+        axes.annotate(f"{point['lean']:g}", at, textcoords="offset points", xytext=(4, 4), fontsize=8)
+    axes.set(title="by how far it leans towards the rare", xlabel="accuracy", ylabel=f"mean recall but {RARE}")

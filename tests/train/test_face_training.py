@@ -20,6 +20,7 @@ from engines.head import Head
 from engines.portrait import take
 from engines.training import face
 from engines.training.face_data import DataError, Shown
+from engines.training.face_lean import LEANS
 from engines.training.face_net import Fitted, fit
 from engines.training.face_top import Top, embed, read_weights
 from tests.faces import engine, portrait, store
@@ -152,6 +153,8 @@ def test_a_folder_becomes_what_the_encoder_opens(
     report = json.loads((cache / "face.json").read_text())
     assert report["labels"] == ["happy", "sad", "bored"]
     assert np.array(report["2 folds"]["plain"]["confusion"]).sum() == 54
+    assert [point["lean"] for point in report["2 folds"]["leans"]] == list(LEANS)
+    assert "leans" not in report["val"]
     assert set(report["curves"]) == {"train", "fold 1", "fold 2"}
     assert report["curves"]["train"][0][0] is None, "before the first round there is no loss"
 
