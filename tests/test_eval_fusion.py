@@ -19,7 +19,7 @@ from agent.config import Config, load
 from agent.fusion import EMBEDDED, RULES, Bayes, Mean
 from agent.process import DONE, WRONG
 from agent.types import AUDIO_RATE_HZ, Modality
-from engines.evaluation.chart import Panel, svg, ticks
+from engines.evaluation.chart import COLOURS, Panel, svg, ticks
 from engines.evaluation.dataset import DataError, Dataset, read
 from engines.evaluation.pool import Pool, collect, graded
 from engines.evaluation.spoil import GRADES, LOST, SNR_DB, Spoilt, pink
@@ -296,6 +296,14 @@ def test_chart_draws_every_series_within_its_panel() -> None:
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "a < b" in words
     assert "two & three" in words
+
+
+def test_chart_tells_more_series_apart_than_it_has_colours() -> None:
+    points = [(0.0, 0.2), (1.0, 0.4)]
+    panel = Panel("many", "x", "y", {f"rule {n}": points for n in range(len(COLOURS) + 2)})
+    lines = ElementTree.fromstring(svg([panel])).iter("{http://www.w3.org/2000/svg}polyline")
+    looks = [(line.attrib["stroke"], line.attrib.get("stroke-dasharray")) for line in lines]
+    assert len(set(looks)) == len(COLOURS) + 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 50, 110, 36, 44
 """Margins of a panel in pixels; the legend stands in the right one."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Told apart by the colour-blind too (Okabe & Ito 2008)."""
+"""Told apart by the colour-blind too (Okabe & Ito 2008); lines beyond these are dashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,12 @@ def _drawn(panel: Panel) -> list[str]:
         _text(0, 0, panel.y_label, f'text-anchor="middle" transform="translate(14,{TOP + high / 2}) rotate(-90)"')
     )
     for number, (name, points) in enumerate(panel.series.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        again, place = divmod(number, len(COLOURS))
+        stroke = f'stroke="{COLOURS[place]}" stroke-width="2"' + (' stroke-dasharray="5 3"' if again else "")
         line = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{line}" fill="none" {stroke}/>')
         y = TOP + 8 + 16 * number
-        parts.append(f'<path d="M{WIDTH - RIGHT + 8},{y}h14" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<path d="M{WIDTH - RIGHT + 8},{y}h14" {stroke}/>')
         parts.append(_text(WIDTH - RIGHT + 28, y + 4, name, ""))
     return parts
 
