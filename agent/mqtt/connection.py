@@ -150,6 +150,8 @@ async def either(*jobs: Coroutine[Any, Any, None]) -> None:
     cancellation, and this runs in a loop that catches the error and goes on.
     """
     tasks = [asyncio.create_task(job, name=f"mqtt {getattr(job, '__qualname__', '')}") for job in jobs]
+    for task in tasks:  # cancelled a second time, this leaves before it has looked at all of them
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
