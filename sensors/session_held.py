@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.recording.format import Told
@@ -52,7 +52,13 @@ class Held:
         found = {}
         for name, pieces in runs.items():
             samples = self._samples[Modality(name)]
-            keys = ((source, n) for source, first, last in pieces for n in range(first, last + 1))
-            if part := tuple(samples[key] for key in keys if key in samples):
+            if part := tuple(sample for piece in pieces for sample in _run(samples, *piece)):
                 found[Modality(name)] = part
         return found
+
+
+def _run(samples: Mapping[tuple[str, int], Sample], source: str, first: int, last: int) -> Iterable[Sample]:
+    """Those of a run that are there; a row that was damaged may name more than there can be."""
+    if last - first > len(samples):
+        return [sample for (name, n), sample in samples.items() if name == source and first <= n <= last]
+    return [samples[source, n] for n in range(first, last + 1) if (source, n) in samples]

@@ -35,6 +35,8 @@ from sensors.session_records import Records
 
 log = logging.getLogger(__name__)
 
+_UNREADABLE = (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
+"""What comes of JSON that is not what was written."""
 SPEECH: Final = "speech"
 """The source of transcripts, as in `agent.deciding.pipeline`."""
 
@@ -100,12 +102,11 @@ class McapSession:
 
     def entries(self) -> Generator[Entry, None, None]:
         """Everything in the order in which it happened. Raises `SessionError`."""
-        spans_ns = {Modality(m): int(table["span"]) for m, table in self.about.config["encoders"].items()}
-        held = Held(spans_ns)
+        held = Held(_spans_ns(self.about.config))
         for part in self.parts:
             try:
                 yield from _part(part, held)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except _UNREADABLE as error:
                 if isinstance(error, SessionError):
                     raise
                 raise SessionError(f"{part}: a row cannot be read ({error!r}); it was not written by Attune") from None
@@ -138,7 +139,7 @@ def read_about(path: Path) -> tuple[About, int]:
             case Metadata(name=name, metadata=fields) if name == METADATA:
                 try:
                     return _about(fields)
-                except (KeyError, ValueError, TypeError) as error:
+                except _UNREADABLE as error:
                     raise SessionError(f"{path}: its head cannot be read ({error!r}); record it again") from None
             case Chunk():
                 break
@@ -156,9 +157,14 @@ def _about(fields: Mapping[str, str]) -> tuple[About, int]:
         whole=fields["whole"] == "true",
         sources=tuple(json.loads(fields["sources"])),
         config=json.loads(fields["config"]),
-        versions=json.loads(fields["versions"]),
+        versions=dict(json.loads(fields["versions"])),
     )
+    _spans_ns(about.config)
     return about, int(fields["part"])
+
+
+def _spans_ns(config: Mapping[str, Any]) -> dict[Modality, int]:
+    return {Modality(m): int(config["encoders"][m]["span"]) for m in Modality}
 
 
 def _extent(path: Path) -> tuple[int, int]:
