@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 
 from agent.clock import MS, SECOND
-from agent.types import Audio, Frame, Modality, Sample, Source, Watermark
+from agent.types import F32, Audio, Frame, Modality, Sample, Source, Watermark
 from sensors.resample import Resampler
 from sensors.session_files import (
     MCAP,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 Event = Sample | Watermark
 BLOCK_NS = 20 * MS
+BLOCKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Session:
         """Everything in the order of arrival, in ns from the start; the same every time.
 
         A frame arrives at its instant, a block of sound at its end, a watermark at what it says. Decodes as it goes:
-        one frame and one block of 20 ms in memory. What lies outside ``[0, duration]`` is left out. A source that is
+        one frame and one second of sound in memory. What lies outside ``[0, duration]`` is left out. A source that is
         silent (text) or has ended goes on with heartbeats, so that no window waits for it; the last events are a
         watermark of every source at the end. Raises `SessionError` where a file turns out to be damaged.
         """
@@ -154,13 +155,8 @@ class Session:
         with open_audio(path) as sound:
             resampler = Resampler(sound.samplerate, origin_ns=self.audio_offset_ns)
             size = BLOCK_NS * sound.samplerate // SECOND
-            last = False
-            while not last:
-                block = _read(sound, size, path)
-                last = len(block) < size
-                # Values that are no numbers become silence where they stand.
-                mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-                piece = resampler.feed(mono, last=last)
+            for mono in _mono(sound, size, path):
+                piece = resampler.feed(mono, last=len(mono) < size)
                 if len(piece.pcm) and piece.begin_ns >= 0 and piece.end_ns <= self.duration_ns:
                     pcm = Audio(piece.pcm)
                     yield Sample("microphone", pcm, t_ns=piece.begin_ns, end_ns=piece.end_ns, arrival_ns=piece.end_ns)
@@ -204,6 +200,18 @@ def _beats(source: str, *, after_ns: int, until_ns: int) -> Iterator[Event]:
     for t_ns in range(first * HEARTBEAT_NS, until_ns, HEARTBEAT_NS):
         yield Watermark(source, t_ns)
     yield Watermark(source, until_ns)
+
+
+def _mono(sound: Any, size: int, path: Path) -> Iterator[F32]:
+    """Blocks of ``size``, (T,), read `BLOCKS` at a time: each read costs three seeks. The last is shorter, or empty."""
+    last = False
+    while not last:
+        many = _read(sound, BLOCKS * size, path)
+        last = len(many) < BLOCKS * size
+        # Values that are no numbers become silence where they stand.
+        mono = np.nan_to_num(many.mean(axis=1, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        for begin in range(0, len(mono) + last, size):
+            yield mono[begin : begin + size]
 
 
 def _read(sound: Any, size: int, path: Path) -> Any:
