@@ -7,10 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .venv-train
 TORCH ?= 2.13.0
+AUDIT := .venv-audit
 # Files of tests that run side by side: most of them wait for real time most of the time.
 JOBS ?= 2
 
-.PHONY: help setup demo test test-tools test-train lint bench soak clean
+.PHONY: help setup demo test test-tools test-train lint audit bench soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +37,14 @@ lint: $(VENV)/.installed-dev ## style, types and the arrows between the rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy agent engines sensors tests launch.py
 	@$(BIN)/lint-imports
+
+audit: $(VENV)/.installed-dev ## known vulnerabilities of what is installed, by pip-audit
+	@echo "== audit"
+	@[ -x $(AUDIT)/bin/pip-audit ] || { $(PYTHON) -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'; } || \
+	  echo "pip-audit could not be installed"
+	@$(BIN)/python .ci/audit.py $(AUDIT)/bin/pip-audit --path $(VENV)/lib/python3*/site-packages \
+	  --skip-editable --progress-spinner off --format json
 
 bench: setup $(VENV)/.installed-dev ## the figures of the README
 	@$(BIN)/python -m tests.bench
@@ -94,4 +103,4 @@ $(TRAIN)/.installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 clean: ## remove the virtual environments and caches of the tools
-	rm -rf $(VENV) $(TRAIN) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TRAIN) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
