@@ -235,6 +235,13 @@ async def test_privacy_forbids_it(tmp_path: Path) -> None:
     assert "raw_media" in output
 
 
+async def test_where_no_folder_can_be_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, output = await launch("record", "--out", str(tmp_path / "file" / "out"))
+    assert code == 2
+    assert f"record.out: {tmp_path / 'file' / 'out'} cannot be a folder" in output
+
+
 def test_off_unless_asked_for() -> None:
     assert not Config().record.enabled
 

@@ -195,7 +195,7 @@ class Recorder:
         if not ended:
             return Reply(False, f"the recording in {where} is not written out yet: the disk is slow or hangs")
         if scribe.halted:
-            return Reply(False, f"recorded to {where} until the disk was full: {scribe.halted}")
+            return Reply(False, f"recorded to {where} until it could not be written: {scribe.halted}")
         left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(scribe.dropped.items())) or "nothing"
         return Reply(True, f"recorded to {where}; left out: {left_out}")
 

@@ -29,7 +29,12 @@ def recording(config: Config, args: argparse.Namespace) -> Config:
         )
     if config.record.audio == "opus" and importlib.util.find_spec("av") is None:
         raise ConfigError(str(args.config), ["record.audio: \"opus\" needs PyAV: pip install 'attune[media]'"])
-    changes: dict[str, Any] = {"enabled": True} | ({"out": args.out} if args.out else {})
+    out = args.out or config.record.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(str(args.config), [f"record.out: {out} cannot be a folder for recordings: {error}"]) from None
+    changes: dict[str, Any] = {"enabled": True, "out": out}
     return config.model_copy(update={"record": config.record.model_copy(update=changes)})
 
 
