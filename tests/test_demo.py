@@ -3,7 +3,9 @@
 import asyncio
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from agent.config import LABELS
 from tests.mosquitto import free_port, mosquitto
@@ -43,19 +45,32 @@ def check_schema(decision: dict[str, object]) -> None:
     assert decision["latency_ms"].keys() == {"align", "encode", "fuse", "total"}  # type: ignore[attr-defined]
 
 
+def windows(decisions: Sequence[dict[str, Any]]) -> int:
+    """How many windows there were from the first to the last of these decisions."""
+    first, last = (int(decision["window"]["end_ns"]) for decision in (decisions[0], decisions[-1]))
+    return round((last - first) / 1e9 / HOP_S) + 1
+
+
 async def test_the_demo_shows_all_modalities_coming_going_agreeing_and_disagreeing(tmp_path: Path) -> None:
     port = free_port()
     async with (
         mosquitto(port, tmp_path),
         watching(port) as watcher,
-        agent("demo", "--once", "--set", f"mqtt.broker=mqtt://127.0.0.1:{port}") as process,
+        agent(
+            *("demo", "--once", "--set", f"mqtt.broker=mqtt://127.0.0.1:{port}"),
+            *("--set", "mqtt.metrics_every=1 s"),
+        ) as process,
     ):
         await watcher.until_decision(lambda decision: True)
         assert await process.wait() == 0
     decisions = watcher.decisions()
     for decision in decisions:
         check_schema(decision)
-    assert len(decisions) >= 70
+    assert windows(decisions) >= 70
+    told = max(i for i, message in enumerate(watcher.seen) if message.topic.endswith("/metrics"))
+    before = [message.json for message in watcher.seen[:told] if message.topic.endswith("/decision")]
+    passed_over = windows(before) - len(before)
+    assert passed_over <= watcher.seen[told].json["counts"].get("windows_skipped", 0)  # none where there is time
     assert [decision["seq"] for decision in decisions] == list(range(len(decisions)))
     assert len({decision["id"] for decision in decisions}) == len(decisions)
     for modality in MODALITIES:
