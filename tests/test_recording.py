@@ -152,7 +152,10 @@ async def test_windows_that_lack_samples_say_so(tmp_path: Path) -> None:
     session = opened(tmp_path)
     told = [entry.what for entry in session.entries() if hasattr(entry.what, "lost")]
     assert sum(t.lost for t in told) > 0
-    assert sum(part.lost for part in session.survey()) > 0
+    lost = sum(part.lost for part in session.survey())
+    assert lost > 0
+    _, output = await launch("sessions", "info", str(session.parts[0]))
+    assert f"left out while recording: {lost} samples, for want of room in [record] buffer" in output
 
 
 def test_a_picture_that_is_none_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def record(config: Config, args: argparse.Namespace, *, parts: Parts, out: Conso
         print(f"{args.config}: no sensor is configured; add a table [sensors.<name>]", file=sys.stderr)
         return WRONG
     require_lawful(config, said_in=args.config)
-    live = _live(config, config.sensors, args=args, parts=parts, out=out, demo=False)
-    asyncio.run(until_signal(for_a_while(live, args.duration)))
+    live = _live(config, config.sensors, args=args, parts=parts, out=out, demo=False, duration_ns=args.duration)
+    asyncio.run(until_signal(live))
     return DONE
 
 
@@ -73,7 +73,9 @@ async def _live(
     parts: Parts,
     out: Console,
     demo: bool,
+    duration_ns: int | None = None,
 ) -> None:
+    """Run the agent to its end, or once everything is open for that time."""
     clock, wall = RealClock(), WallClock(tolerance_ns=MS)
     wall.read()
     listening = Listening.of(config.mqtt, node=config.agent.node, clock=clock, wall=wall)
@@ -104,7 +106,7 @@ async def _live(
         on_hangup(agent.control.reload_soon)
         remind(config, ROOT, demo=demo)
         _say_where(config)
-        await agent.run()
+        await for_a_while(agent.run(), duration_ns)
     _say_how_much(agent.pipeline.metrics.counts, agent.dropped())
 
 
