@@ -21,6 +21,7 @@ from agent.mqtt.broker import EmbeddedBroker
 from agent.mqtt.connection import INCOMING, Incoming
 from agent.mqtt.message import Message, properties_of
 from agent.types import Modality
+from tests.authority import Authority
 from tests.mosquitto import free_port, mosquitto
 from tests.publishing import NODE, collect, decision, running, talker
 
@@ -210,6 +211,28 @@ def test_a_state_that_waited_expires_no_later_for_it(waited_s: int, left_s: int)
     message = Message("t", b"{}", put_ns=5 * SECOND, expiry_ns=10 * SECOND)
     properties: Any = properties_of(message, (5 + waited_s) * SECOND)
     assert properties.MessageExpiryInterval == left_s
+
+
+async def test_a_certificate_that_is_being_renewed_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue("broker", address="IP:127.0.0.1")
+    port = free_port()
+    p = talker(f"mqtts://127.0.0.1:{port}", ca_file=authority.certificate)
+    away = authority.certificate.rename(tmp_path / "away.pem")
+    async with running(p), asyncio.timeout(20):
+        finding = await check_broker(p._settings)
+        while not p.counted.counts["mqtt.connections_failed"]:
+            await check_broker(p._settings)
+        away.rename(authority.certificate)
+        keys = (f"certfile {certificate}", f"keyfile {key}")
+        async with mosquitto(port, tmp_path, *keys, "allow_anonymous true"):
+            await p._outgoing.drained.wait()
+    assert not finding.ok
+    assert f"{authority.certificate} cannot be read any more" in finding.said
+    assert f"{authority.certificate} cannot be read any more" in caplog.text
+    assert p.counted.counts["mqtt.connections"] == 1
 
 
 async def test_a_socket_that_closes_before_it_was_written_to_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def connection(
     """A client of the broker of the config, with its user, password and TLS; ``async with`` connects it.
 
     With ``lasting`` the broker keeps subscriptions and what comes on them for ``session_expires`` after the connection
-    has ended. ``on_drop`` is told of each message that came while too many waited.
+    has ended. ``on_drop`` is told of each message that came while too many waited. Raises `aiomqtt.MqttError` where the
+    files of ``[mqtt]`` that TLS needs are not what they were.
     """
     address = Address.of(settings.broker)
     keepalive_s = settings.keepalive // SECOND
@@ -136,10 +137,14 @@ def connection(
 
 
 def _tls(settings: Mqtt) -> ssl.SSLContext:
-    """The broker's certificate and name are always verified."""
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.cert_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
+    """The broker's certificate and name are always verified. The files are read anew: certificates are renewed."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ValueError) as error:
+        files = [str(path) for path in (settings.ca_file, settings.cert_file, settings.key_file) if path]
+        raise aiomqtt.MqttError(f"one of {', '.join(files)} cannot be read any more: {error}") from error
     return context
 
 
