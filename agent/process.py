@@ -86,8 +86,10 @@ def leave(code: int) -> int:
     """Write out what is still buffered here, where a reader that has gone is no error, and not in the interpreter.
 
     Does not return where a thread is left that nobody waits for, such as one in an engine that hangs: the interpreter
-    would tear down under it what its native code stands on.
+    would tear down under it what its native code stands on. Whoever asks for an end once more has it already.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -41,3 +41,18 @@ sys.exit(leave(3))
 def test_the_process_leaves_at_once_and_with_its_code_where_a_thread_hangs() -> None:
     said = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, capture_output=True, text=True)
     assert (said.returncode, said.stdout) == (3, "written")
+
+
+ASKED_AGAIN = """
+import os, signal, sys
+from agent.process import leave
+code = leave(3)
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+sys.exit(code)
+"""
+
+
+def test_who_asks_for_the_end_again_while_it_leaves_changes_nothing() -> None:
+    said = subprocess.run([sys.executable, "-c", ASKED_AGAIN], cwd=ROOT, capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (3, "")
