@@ -260,7 +260,12 @@ def test_an_interrupt_leaves_no_json_and_is_no_success(tmp_path: Path) -> None:
     folder = table(tmp_path / "data", "text,label", *texts)
     words = ("eval", "text", "--data", str(folder), "--json", str(tmp_path / "out.json"))
     with subprocess.Popen(
-        [sys.executable, "launch.py", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "launch.py", *words],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, interrupts are ignored, and that would be handed down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr
         for line in process.stderr:

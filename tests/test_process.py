@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from agent.health.metrics import peak_rss_kib
 from tests.outside import ROOT
 
 SAID = "import launch, threadpoolctl; print({pool['num_threads'] for pool in threadpoolctl.threadpool_info()})"
@@ -56,3 +57,16 @@ sys.exit(code)
 def test_who_asks_for_the_end_again_while_it_leaves_changes_nothing() -> None:
     said = subprocess.run([sys.executable, "-c", ASKED_AGAIN], cwd=ROOT, capture_output=True, text=True)
     assert (said.returncode, said.stderr) == (3, "")
+
+
+def test_the_peak_of_memory_is_the_process_s_own() -> None:
+    ballast = bytearray(400 << 20)
+    ballast[:: 1 << 12] = bytes(len(ballast) >> 12)  # touched, so that it is resident
+    said = subprocess.run(
+        [sys.executable, "-c", "from agent.health.metrics import peak_rss_kib; print(peak_rss_kib())"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert 1_000 < int(said.stdout) < 300 << 10
+    assert peak_rss_kib() > 400 << 10

@@ -6,7 +6,9 @@ import resource
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agent.clock import MS
 from agent.types import Decision, Latency, Modality
@@ -110,9 +112,21 @@ class Metrics:
             "latency_ms": self.latency_ms(),
             "loop_lag_ms": round(self.loop_lag_ns / MS, 1),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
-            "max_rss_mib": round(usage.ru_maxrss / 1024, 1),
+            "max_rss_mib": round(peak_rss_kib() / 1024, 1),
             **{name: dict(reading) for name, gauge in self.gauges.items() if (reading := gauge())},
         }
+
+
+def peak_rss_kib() -> int:
+    """The most resident memory that this process had.
+
+    Linux begins ``ru_maxrss`` with the peak of whoever started the process, so its own count is asked first.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _quantiles(values_ns: list[int]) -> dict[str, float]:
