@@ -8,6 +8,7 @@ from pyarrow import parquet
 
 import launch as program
 from agent.process import DONE, FAILED, WRONG
+from tests.mosquitto import free_port
 
 WORDS = ("I love this, thank you!", "This is awful, go away.", "I am so sad today.")
 
@@ -64,8 +65,13 @@ def test_what_cannot_be_done_is_said_at_once(
 ) -> None:
     twin = tmp_path / "elsewhere" / sessions[0].name
     twin.mkdir(parents=True)
-    words = ["replay", str(sessions[0]), str(twin), str(tmp_path / "gone"), "--ray", "--speed", "1"]
+    nobody = f"127.0.0.1:{free_port()}"
+    words = ["replay", str(sessions[0]), str(twin), str(tmp_path / "gone"), "--ray", nobody, "--speed", "1"]
     assert program.main(words) == WRONG
     said = capsys.readouterr().err
-    for fault in ("4 faults", "--out DIR", "--speed", "2 sessions are called session-0", "gone: no such session"):
+    refused = f"--ray {nobody}: [Errno 111]"
+    for fault in (
+        *("5 faults", refused, "--out DIR", "--speed"),
+        *("2 sessions are called session-0", "gone: no such session"),
+    ):
         assert fault in said

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
@@ -92,6 +93,8 @@ def replay_many(config: Config, args: argparse.Namespace, *, parts: Parts, out: 
 def plan(config: Config, args: argparse.Namespace) -> list[Job]:
     """A job for each session; raises `ConfigError` with all that is wrong with what was asked."""
     faults = []
+    if problem := _unreachable(args.ray):
+        faults.append(f"--ray {args.ray}: {problem}; is `ray start --head` running there?")
     if args.out is None or args.out == Path("-") or args.out.is_file():
         faults.append("--out DIR: a folder for one Parquet file a session is needed with --ray")
     if args.speed is not None:
@@ -113,13 +116,19 @@ def plan(config: Config, args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
-def run_on_ray(jobs: Sequence[Job], config: Config, *, parts: Parts, address: str) -> Iterator[Outcome]:
-    """The outcomes in the order in which they come; a machine that is lost is replaced once."""
+def run_on_ray(
+    jobs: Sequence[Job], config: Config, *, parts: Parts, address: str, cores: int | None = None
+) -> Iterator[Outcome]:
+    """The outcomes in the order in which they come; a machine that is lost is replaced once.
+
+    ``cores`` bounds a cluster that is brought up here; None takes all.
+    """
     import ray
 
     if not jobs:
         return
-    ray.init(None if address == HERE else address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    asked = {"num_cpus": cores, "include_dashboard": False} if address == HERE else {"address": address}
+    ray.init(**asked, log_to_driver=False, logging_level="ERROR")
     try:
         task = ray.remote(num_cpus=1, max_retries=1)(play_into)
         shared = ray.put((_public(config), parts))
@@ -155,6 +164,21 @@ def play_into(job: Job, shared: tuple[Config, Parts]) -> Outcome:
 async def _payloads(session: Recorded, config: Config, parts: Parts) -> list[dict[str, Any]]:
     async with aclosing(replayed(session, config, parts=parts)) as decisions:
         return [played.payload async for played in decisions]
+
+
+def _unreachable(address: str) -> str:
+    """Why nobody answers at HOST:PORT; empty where somebody does, or it is another kind of address.
+
+    Ray itself takes more than a minute to find out.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return ""
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        return str(error)
+    return ""
 
 
 def _public(config: Config) -> Config:
