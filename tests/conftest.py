@@ -1,6 +1,5 @@
 """What several files of tests run against: a sound server, and brokers of each kind."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from agent.mqtt.broker import EmbeddedBroker
 from tests.mosquitto import free_port, mosquitto
-from tests.pulse import Pulse
+from tests.pulse import Pulse, sound_server
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +20,8 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def pulse() -> Iterator[Pulse]:
     """A sound server of the module's own, to which this process is pointed."""
-    before = dict(os.environ)
-    server = Pulse()
-    os.environ.update(server.env)
-    server.start()
-    try:
+    with sound_server() as server:
         yield server
-    finally:
-        server.close()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])

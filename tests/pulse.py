@@ -8,6 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +112,18 @@ class Pulse:
             ["pactl", *words], env=os.environ | self.env, capture_output=True, text=True, check=False
         )
         return answer.stdout.strip()
+
+
+@contextmanager
+def sound_server() -> Iterator[Pulse]:
+    """A server to which this process is pointed, until the end of the block."""
+    before = dict(os.environ)
+    server = Pulse()
+    os.environ.update(server.env)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,7 +1,6 @@
 """A microphone that goes and comes back, changes its rate, or delivers what is no sound; on a real sound server."""
 
 import asyncio
-import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from agent.clock import MS, SECOND
 from agent.types import AUDIO_RATE_HZ, F32, Absence, Audio, Modality, Sample
 from sensors.microphone import Block, MicrophoneSensor, Timeline
 from tests.faults.living import living
-from tests.pulse import PLAY_RATE_HZ, Pulse
+from tests.pulse import PLAY_RATE_HZ, Pulse, sound_server
 from tests.scripted import ScriptedEncoder, happy
 
 AUDIO = Modality.AUDIO
@@ -22,16 +21,8 @@ AUDIO = Modality.AUDIO
 @pytest.fixture
 def ears() -> Iterator[Pulse]:
     """A sound server of the test's own, whose microphone it takes away."""
-    before = dict(os.environ)
-    server = Pulse()
-    os.environ.update(server.env)
-    server.start()
-    try:
+    with sound_server() as server:
         yield server
-    finally:
-        server.close()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def ctl(*words: str) -> str:
