@@ -60,7 +60,7 @@ def _draw(pairs: Sequence[Pair], args: argparse.Namespace) -> int:
     try:
         from agent.showing.chart import draw_apart
     except ImportError as error:
-        print(f"--plot: {error.name} is not installed; pip install 'attune[view]'", file=sys.stderr)
+        print(f"--plot: {error.name} is not installed; pip install 'attune[plot]'", file=sys.stderr)
         return FAILED
     left, right = map(str, args.compare)
     runs = {left: [pair.left for pair in pairs], right: [pair.right for pair in pairs]}
@@ -105,7 +105,8 @@ def paired(left: Sequence[dict[str, Any]], right: Sequence[dict[str, Any]]) -> l
 
 def _show(pairs: Sequence[Pair], *, names: tuple[str, str], out: Console) -> None:
     apart = [pair for pair in pairs if pair.relabelled or pair.moved >= SLIGHT]
-    table = Table("window ends", *names, "moved by", "what else is new", title=f"{len(apart)} windows differ")
+    title = f"windows with another label, or moved by {SLIGHT} and more: {len(apart)}"
+    table = Table("window ends", *names, "moved by", "what else is new", title=title)
     for pair in apart[:SHOWN]:
         table.add_row(pair.end, _said(pair.left), _said(pair.right), f"{pair.moved:.2f}", _else(pair))
     if apart:

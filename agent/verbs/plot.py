@@ -27,7 +27,7 @@ def plot(config: Config, args: argparse.Namespace, *, parts: Parts) -> int:
     try:
         from agent.showing.chart import draw
     except ImportError as error:
-        print(f"plot: {error.name} is not installed; pip install 'attune[view]'", file=sys.stderr)
+        print(f"plot: {error.name} is not installed; pip install 'attune[plot]'", file=sys.stderr)
         return WRONG
     try:
         name, decisions = _decisions(config, args.session, parts)
@@ -53,10 +53,10 @@ def _decisions(config: Config, name: str, parts: Parts) -> tuple[str, Sequence[M
         return path.stem, read(path)
     session = parts.session(name)
     if session.history is not None:
-        return session.name, [json.loads(line) for line in session.history.published()]
+        return path.resolve().name, [json.loads(line) for line in session.history.published()]
 
     async def decided_now() -> list[dict[str, Any]]:
         async with aclosing(replayed(session, config, parts=parts)) as decisions:
             return [played.payload async for played in decisions]
 
-    return session.name, asyncio.run(decided_now())
+    return path.resolve().name, asyncio.run(decided_now())
