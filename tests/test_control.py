@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.control.commands import Reply
-from agent.control.handler import COMMANDS, Control
+from agent.control.commands import COMMANDS, Reply
+from agent.control.handler import Control
 
 
 class Senses:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+COMMANDS = ("pause", "resume", "reload", "record")
+"""What may be asked; anything else is refused by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

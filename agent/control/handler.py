@@ -7,12 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from agent.control.commands import Reply
+from agent.control.commands import COMMANDS, Reply
 
 log = logging.getLogger(__name__)
 
-COMMANDS = ("pause", "resume", "reload", "record")
-"""What may be asked; anything else is refused by name."""
 SHOWN = 60
 """Characters of an odd payload that a refusal repeats."""
 

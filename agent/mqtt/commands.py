@@ -12,7 +12,7 @@ import aiomqtt
 
 from agent.clock import SECOND
 from agent.config import Mqtt
-from agent.control.commands import CommandHandler, Reply
+from agent.control.commands import COMMANDS, CommandHandler, Reply
 from agent.delivery.mailbox import Mailbox
 from agent.delivery.policy import NeverDrop
 from agent.delivery.rate import RateLimit
@@ -22,8 +22,6 @@ from agent.payload import encode
 
 log = logging.getLogger(__name__)
 
-COMMANDS = ("pause", "resume", "reload", "record")
-"""What may be asked for over MQTT; nothing else reaches the handler."""
 MAX_BYTES = 4096
 """Of a command's payload."""
 MAX_RATE_HZ = 5

@@ -83,6 +83,9 @@ async def _live(
     sources = [source for sensor in sensors for source in sensor.sources]
     encoders, transcriber = parts.encoders(config, sources, live=True)
     title = "attune demo" if demo else f"attune {config.agent.node}"
+    on_text = parts.text_inlet(sensors)
+    if on_text is None:
+        log.info("no sensor takes texts over MQTT: those on text/in are not read")
     with Screen(out, wall=wall, title=title) as screen:
         agent = Agent(
             config,
@@ -92,7 +95,7 @@ async def _live(
             clock=clock,
             wall=wall,
             sinks=[screen],
-            on_text=parts.text_inlet(sensors),
+            on_text=on_text,
             learned=parts.fusion(config),
         )
         agent.pipeline.metrics.gauges["clock_uncertainty_ms"] = listening.clocks.uncertainty_ms
