@@ -17,7 +17,7 @@ import numpy.typing as npt
 from agent.seams import EncoderError
 
 if TYPE_CHECKING:
-    from engines.trt import Platform
+    from engines.platforms import Platform
 
 Array = npt.NDArray[Any]
 BackendName = Literal["auto", "tensorrt", "onnxruntime"]

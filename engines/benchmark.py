@@ -22,7 +22,8 @@ from engines.models import ModelStore
 from engines.ort import OrtEngine
 from engines.placement import Deployment, axes_of
 from engines.plan_builder import PLACED, plans_of
-from engines.trt import Platform, TrtEngine
+from engines.platforms import Platform
+from engines.trt import TrtEngine
 
 BATCHES = (1, 4, 16)
 WARM = 5

@@ -42,6 +42,8 @@ class Network(Protocol):
 class Config(Protocol):
     """``IBuilderConfig``."""
 
+    def set_flag(self, flag: Any) -> None: ...
+
     def add_optimization_profile(self, profile: Profile) -> int: ...
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None: ...
@@ -105,7 +107,8 @@ class Plan(Protocol):
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> Sequence[Sequence[int]]: ...
 
-    def create_execution_context(self, strategy: Any) -> Context | None: ...
+    def create_execution_context(self, strategy: Any) -> Context | None:
+        """`strategy` is one of memory; TensorRT-RTX takes an `engines.rtx.RuntimeConfig` as well."""
 
 
 class Runtime(Protocol):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import Array, EngineError, Tensor
+from engines import Array, EngineError, Tensor, rtx
 from engines.bindings import Bindings, Parser, Profile, collecting_logger, load_bindings
 from engines.bindings import Tensor as NetworkTensor
 from engines.plans import Axes, PlanCache, PlanKey, StoredPlan
@@ -78,13 +78,13 @@ def make(
     from engines.precision import prepare
 
     step(f"preparing {key.precision}")
-    prepared = prepare(model, key.precision, calibration, convolutions=key.flavour != "tensorrt_rtx")
+    prepared = prepare(model, key.precision, calibration, convolutions=key.flavour != rtx.FLAVOUR)
     engine = OrtEngine(model, content=prepared.reference)
     try:
         fed = probe(engine.inputs, key.axes)
         expected = engine.infer(fed)
         step("compiling")
-        plan = build(bindings, prepared.model, name=key.model, axes=key.axes)
+        plan = build(bindings, prepared.model, name=key.model, axes=key.axes, flavour=key.flavour)
         return StoredPlan(key, engine.inputs, engine.outputs, fed, expected, plan)
     finally:
         engine.close()
@@ -134,11 +134,14 @@ def _end_with_parent() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def build(bindings: Bindings, model: bytes, *, name: str, axes: Axes, workspace: int = WORKSPACE) -> bytes:
+def build(
+    bindings: Bindings, model: bytes, *, name: str, axes: Axes, flavour: str = "tensorrt", workspace: int = WORKSPACE
+) -> bytes:
     """The serialised plan of an ONNX model, strongly typed, with one optimisation profile.
 
-    `axes` has the least, usual and greatest length of each axis that is free, by its name in the model; `workspace` is
-    the device memory in bytes that building and running may use. Raises `EngineError` with the node's name.
+    `axes` has the least, usual and greatest length of each axis that is free, by its name in the model; `flavour` is
+    that of the `bindings`; `workspace` is the device memory in bytes that building and running may use. Raises
+    `EngineError` with the node's name.
     """
     logger, said = collecting_logger(bindings)
     builder = bindings.Builder(logger)
@@ -149,6 +152,8 @@ def build(bindings: Bindings, model: bytes, *, name: str, axes: Axes, workspace:
     if not parser.parse(model):
         raise EngineError(f"{name}: {_unsupported(parser)}")
     config = builder.create_builder_config()
+    if flavour == rtx.FLAVOUR:
+        rtx.require_user_allocation(config, bindings)
     config.set_memory_pool_limit(bindings.MemoryPoolType.WORKSPACE, workspace)
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):

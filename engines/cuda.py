@@ -138,16 +138,19 @@ class PyCudaGpu:
     """A device by pycuda, with graphs by cuda-bindings where that is installed."""
 
     def __init__(self, info: GpuInfo) -> None:
-        """Raises `EngineError` where pycuda is missing."""
+        """Raises `EngineError` where pycuda is missing, or the device does not let itself be used."""
         try:
             import pycuda.driver as driver
         except ImportError as error:
             raise EngineError(f"pycuda cannot be loaded: {error}; install the extra gpu (docs/tensorrt.md)") from error
-        driver.init()
         self.info = info
         self.errors: tuple[type[Exception], ...] = (driver.Error, CudaError)
         self._driver = driver
-        self._context = driver.Device(info.index).retain_primary_context()
+        try:
+            driver.init()
+            self._context = driver.Device(info.index).retain_primary_context()
+        except driver.Error as error:
+            raise EngineError(f"{info} cannot be used: {error}") from error
         self._runtime = _graph_runtime()
 
     @contextmanager
@@ -229,8 +232,10 @@ class _Stream:
             _check(runtime.cudaGraphDestroy(graph))
 
     def close(self) -> None:
-        self._stream.synchronize()
-        del self._stream
+        try:
+            self._stream.synchronize()
+        finally:
+            del self._stream  # destroyed here, inside the device's context, or never
 
 
 class _Graph:

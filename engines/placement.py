@@ -22,8 +22,9 @@ from engines.builder import request
 from engines.lock import read_lock
 from engines.models import default_cache
 from engines.plans import Axes, PlanCache, PlanKey, StoredPlan
+from engines.platforms import Platform, find_platform
 from engines.swap import SwappingEngine
-from engines.trt import Platform, TrtEngine, find_platform
+from engines.trt import TrtEngine
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from agent.types import Modality, Sample, Watermark
 from engines import Array, Engine, EngineError, Tensor
 from engines.models import ModelStore, Progress
 from engines.placement import Deployment
-from engines.trt import Platform
+from engines.platforms import Platform
 
 PLACED: Mapping[Modality, tuple[str, ...]] = {
     Modality.VISION: ("face-detector-near", "face-detector-far", "face-encoder", "face-embedding"),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from engines import Array, EngineError, Tensor, check_feeds
-from engines.bindings import Bindings, Context, Plan, collecting_logger, load_bindings
-from engines.cuda import Buffer, Gpu, GpuInfo, Graph, Memory, PyCudaGpu, Stream, find_gpu
+from engines import Array, EngineError, Tensor, check_feeds, rtx
+from engines.bindings import Context, Plan, collecting_logger
+from engines.cuda import Buffer, Graph, Memory, Stream
+from engines.platforms import Platform
+
+log = logging.getLogger(__name__)
 
 SHAPES = 8
 """Sets of input shapes that stay prepared, each with its context and graph; the one not used for longest goes."""
@@ -30,37 +33,6 @@ _DTYPES = {
     "UINT8": np.uint8,
     "BOOL": np.bool_,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """TensorRT, and the GPU on which its plans run."""
-
-    flavour: str
-    """``tensorrt`` or ``tensorrt_rtx``."""
-    bindings: Bindings
-    gpu: Gpu
-    builder: tuple[str, ...] = (sys.executable, "-m", "engines.builder")
-    """The command that builds a plan in a process of its own."""
-
-    @property
-    def version(self) -> str:
-        return self.bindings.__version__
-
-    @property
-    def info(self) -> GpuInfo:
-        return self.gpu.info
-
-    def __str__(self) -> str:
-        return f"{self.flavour} {self.version} on {self.info}"
-
-
-@cache
-def find_platform() -> Platform:
-    """What this machine has; the device is looked for before anything of TensorRT is loaded. Raises `EngineError`."""
-    info = find_gpu()
-    flavour, bindings = load_bindings()
-    return Platform(flavour, bindings, PyCudaGpu(info))
 
 
 @dataclass(slots=True)
@@ -81,6 +53,7 @@ class TrtEngine:
     first comes, in which it is enqueued; TensorRT has then set itself up, and the second time it is captured as a
     graph, which is all that later calls launch. The contexts share their working memory, since one stream runs them in
     turn. A call copies in, runs, copies out, and waits for its own stream. A batch beyond the profile goes in several.
+    Where a graph cannot be recorded, every call is enqueued anew, which is logged once.
     """
 
     backend = "tensorrt"
@@ -105,33 +78,34 @@ class TrtEngine:
         self._shapes = shapes
         self._prepared: OrderedDict[tuple[Shape, ...], _Prepared] = OrderedDict()
         logger, self._said = collecting_logger(platform.bindings)
-        with self._gpu.current(), ExitStack() as undo:
-            try:
+        try:
+            with self._gpu.current(), ExitStack() as undo:
                 self._runtime = platform.bindings.Runtime(logger)
                 self._plan = self._read(plan)
                 self._ranges = {t.name: self._range(t) for t in self.inputs}
+                self._strategy = self._allocation()
                 self._stream: Stream = self._gpu.stream()
                 undo.callback(self._stream.close)
                 self._scratch: Memory = self._gpu.memory(self._plan.device_memory_size_v2)
                 undo.callback(self._scratch.close)
                 self._buffers = self._allocate(undo)
-            except self._gpu.errors as error:
-                raise EngineError(f"{name}: {platform} cannot take it in: {error}") from error
-            self._undo = undo.pop_all()
+                self._undo = undo.pop_all()
+        except self._gpu.errors as error:
+            raise EngineError(f"{name}: {platform} cannot take it in: {error}") from error
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         check_feeds(self._name, self.inputs, feeds)
         parts = self._split(feeds)
         for part in parts:
             self._check_ranges(part)
-        with self._gpu.current():
-            try:
+        try:
+            with self._gpu.current():
                 found = [self._run(part) for part in parts]
-            except self._gpu.errors as error:
-                raise EngineError(
-                    f"{self._name}: {self._platform} failed on inputs of shape"
-                    f" { {name: list(array.shape) for name, array in feeds.items()} }: {error}{self._reason()}"
-                ) from error
+        except self._gpu.errors as error:  # of the context too, which a device that has failed may refuse
+            raise EngineError(
+                f"{self._name}: {self._platform} failed on inputs of shape"
+                f" { {name: list(array.shape) for name, array in feeds.items()} }: {error}{self._reason()}"
+            ) from error
         if len(found) == 1:
             return found[0]
         return {tensor.name: np.concatenate([part[tensor.name] for part in found]) for tensor in self.outputs}
@@ -164,8 +138,18 @@ class TrtEngine:
 
     def _range(self, tensor: Tensor) -> list[tuple[int, int]]:
         """The least and greatest length of each axis of an input."""
+        fixed = [n for n in tensor.shape if isinstance(n, int)]
+        if len(fixed) == len(tensor.shape):
+            return [(n, n) for n in fixed]  # of which a profile says nothing
         least, _, most = self._plan.get_tensor_profile_shape(tensor.name, 0)
         return list(zip(least, most, strict=True))
+
+    def _allocation(self) -> Any:
+        """What contexts are to be made with: the memory is ours, for all of them together."""
+        bindings = self._platform.bindings
+        if self._platform.flavour == rtx.FLAVOUR:
+            return rtx.runtime_config(self._plan, bindings, self.inputs)
+        return bindings.ExecutionContextAllocationStrategy.USER_MANAGED
 
     def _allocate(self, undo: ExitStack) -> dict[str, Buffer]:
         """Memory for the greatest shapes."""
@@ -179,8 +163,7 @@ class TrtEngine:
         return buffers
 
     def _context(self, shapes: Sequence[Shape], *, buffers: Mapping[str, Buffer]) -> Context:
-        strategy = self._platform.bindings.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self._plan.create_execution_context(strategy)
+        context = self._plan.create_execution_context(self._strategy)
         if context is None:
             raise self._refused("cannot make a context for its plan")
         context.set_device_memory(self._scratch.device, self._plan.device_memory_size_v2)
@@ -237,9 +220,19 @@ class TrtEngine:
             outputs = tuple(tuple(context.get_tensor_shape(tensor.name)) for tensor in self.outputs)
             prepared = self._prepared[shapes] = _Prepared(context, outputs)
         elif prepared.runs == 1 and self._wants_graphs:
-            prepared.graph = self._stream.capture(lambda: self._enqueue(prepared))
+            prepared.graph = self._recorded(prepared)
         self._prepared.move_to_end(shapes)
         return prepared
+
+    def _recorded(self, prepared: _Prepared) -> Graph | None:
+        """The graph of what is enqueued; None, and none is tried any more, where that cannot be had."""
+        failures: tuple[type[Exception], ...] = (*self._gpu.errors, EngineError)
+        try:
+            return self._stream.capture(lambda: self._enqueue(prepared))
+        except failures as error:  # what is wrong with the device, the next call finds too
+            self._wants_graphs = False
+            log.warning("%s: cannot be recorded as a CUDA graph, so every call is enqueued anew: %s", self._name, error)
+            return None
 
     def _enqueue(self, prepared: _Prepared) -> None:
         for tensor in self.inputs:
@@ -254,6 +247,7 @@ class TrtEngine:
         """Let go of contexts, plan and runtime, in the order in which they hang on one another."""
         while self._prepared:
             _release(self._prepared.popitem()[1])
+        self.__dict__.pop("_strategy", None)
         self.__dict__.pop("_plan", None)
         self.__dict__.pop("_runtime", None)
 

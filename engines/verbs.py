@@ -46,8 +46,8 @@ def _build(
     session: Callable[[str], Recorded],
 ) -> None:
     from engines.plan_builder import build_plans, calibrate
+    from engines.platforms import find_platform
     from engines.screen import bars
-    from engines.trt import find_platform
 
     if args.calibrate:
         for name, n in calibrate(config, store, session(args.calibrate).events()).items():
@@ -67,8 +67,8 @@ def bench(config: Config, args: argparse.Namespace, out: Console) -> int:
 
     from engines import EngineError
     from engines.benchmark import as_json, measure
+    from engines.platforms import find_platform
     from engines.screen import figures_table
-    from engines.trt import find_platform
 
     try:
         found = find_platform()

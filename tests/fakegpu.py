@@ -22,7 +22,7 @@ import onnxruntime as ort
 from engines import builder
 from engines.bindings import Bindings
 from engines.cuda import Buffer, GpuInfo, Graph
-from engines.trt import Platform
+from engines.platforms import Platform
 
 VERSION = "10.0.fake"
 
@@ -74,6 +74,8 @@ class _Stream:
         assert not self.queue, "a capture begins on a stream that has nothing to do"
         work()
         recorded, self.queue = self.queue, []
+        if self._gpu.refuses:
+            raise FakeCudaError("operation failed due to a previous error during capture")
         return _Graph(self, recorded)
 
     def close(self) -> None:
@@ -102,7 +104,11 @@ class FakeGpu:
     def __init__(self, *, captures: bool = True, name: str = "Fake GPU") -> None:
         self.info = GpuInfo(0, name, "9.9")
         self.captures = captures
+        self.refuses = False
+        """No capture ends well."""
         self.broken = False
+        self.lost = False
+        """Not even its context can be had."""
         self.addresses = count(1)
         self.memory_by_address: dict[int, np.ndarray[Any, np.dtype[np.uint8]]] = {}
         self.streams: dict[int, _Stream] = {}
@@ -110,6 +116,8 @@ class FakeGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
+        if self.lost:
+            raise FakeCudaError("context is destroyed")
         yield
 
     def memory(self, n: int) -> _Memory:
@@ -266,8 +274,8 @@ class _Plan:
         return f"DataType.{names[self.values[name].type.tensor_type.elem_type]}"
 
     def get_tensor_profile_shape(self, name: str, index: int) -> Sequence[Sequence[int]]:
-        fixed = [dim.dim_value for dim in self.values[name].type.tensor_type.shape.dim]
-        found: Sequence[Sequence[int]] = self.profile.get(name, [fixed] * 3)
+        assert name in self.profile, f"the profile says nothing of {name}"
+        found: Sequence[Sequence[int]] = self.profile[name]
         return found
 
     def create_execution_context(self, strategy: Any) -> "_Context":
@@ -285,7 +293,8 @@ class _Context:
         assert len(self._plan.gpu.at(memory)) >= size
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
-        least, _, most = self._plan.get_tensor_profile_shape(name, 0)
+        fixed = [dim.dim_value for dim in self._plan.values[name].type.tensor_type.shape.dim]
+        least, _, most = self._plan.profile.get(name, [fixed] * 3)
         self._shapes[name] = tuple(shape)
         return all(low <= n <= high for low, n, high in zip(least, shape, most, strict=True))
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from agent.config import Config
@@ -124,6 +125,45 @@ def test_a_device_that_fails_is_an_engine_error_with_the_reason(model: Path) -> 
         engine.infer(ONES)
     gpu.broken = False
     np.testing.assert_allclose(engine.infer(ONES)["y"], ONES["x"] @ WEIGHT, rtol=1e-6)
+
+
+def test_a_device_whose_context_is_gone_is_an_engine_error_too(model: Path) -> None:
+    gpu = FakeGpu()
+    engine = built(deployed(model, gpu))
+    gpu.lost = True
+    with pytest.raises(EngineError, match=r"failed on inputs of shape .* context is destroyed"):
+        engine.infer(ONES)
+    with pytest.raises(EngineError, match="does not let go of it: context is destroyed"):
+        engine.close()
+    with pytest.raises(EngineError, match="cannot take it in: context is destroyed"):
+        built(deployed(model, gpu))
+
+
+def test_what_cannot_be_recorded_as_a_graph_is_enqueued_every_time_and_said_once(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu()
+    gpu.refuses = True
+    engine = built(deployed(model, gpu))
+    for length in (1, 1, 1, 2, 2, 2):
+        x = np.full((1, length, 4), float(length), np.float32)
+        np.testing.assert_allclose(engine.infer({"x": x})["y"], x @ WEIGHT, rtol=1e-6)
+    assert (gpu.launches, gpu.graphs) == (0, 0)
+    assert caplog.text.count("linear.onnx: cannot be recorded as a CUDA graph, so every call is enqueued anew") == 1
+
+
+def test_a_model_without_free_axes_needs_no_profile(tmp_path: Path) -> None:
+    path = linear(tmp_path / "fixed.onnx")
+    fixed = onnx.load(path)
+    for value, length in ((fixed.graph.input[0], 4), (fixed.graph.output[0], 3)):
+        for dim, n in zip(value.type.tensor_type.shape.dim, (2, 5, length), strict=True):
+            dim.Clear()
+            dim.dim_value = n
+    onnx.save(fixed, path)
+    engine = built(deployed(path))
+    x = np.random.default_rng(0).random((2, 5, 4), np.float32)
+    for _ in range(3):
+        np.testing.assert_allclose(engine.infer({"x": x})["y"], x @ WEIGHT, rtol=1e-6)
 
 
 def test_a_plan_that_is_not_the_models_is_refused(model: Path) -> None:

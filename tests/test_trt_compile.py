@@ -7,15 +7,17 @@ versions, with empty libraries in place of NVIDIA's, and writing down ``dir`` of
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engines import EngineError, Precision, bindings
-from engines.bindings import CLASSES, Bindings, load_bindings
+from engines import EngineError, Precision, Tensor, bindings
+from engines import rtx as rtx_only
+from engines.bindings import CLASSES, Bindings, Plan, load_bindings
 from engines.builder import build, probe
 from engines.models import ModelStore
 from engines.ort import OrtEngine
@@ -53,7 +55,7 @@ def test_every_encoder_is_parsed_and_compiled(rtx: Bindings, name: str, precisio
     path = ModelStore().path(name)
     narrow = prepare(path, precision).model
     onnx.checker.check_model(onnx.load_from_string(narrow))
-    assert len(build(rtx, narrow, name=name, axes=axes_of(path.name))) > 100_000
+    assert len(build(rtx, narrow, name=name, axes=axes_of(path.name), flavour=rtx_only.FLAVOUR)) > 100_000
 
 
 def test_8_bits_by_explicit_quantisation_are_compiled_but_for_convolutions(rtx: Bindings, tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_8_bits_by_explicit_quantisation_are_compiled_but_for_convolutions(rtx: 
     assert read_calibration(kept)[0].keys() == {"mel"}
     narrow = prepare(path, "int8", kept, convolutions=False).model
     assert quantised(narrow) == {"MatMul"}
-    assert len(build(rtx, narrow, name="voice", axes=axes_of(path.name))) < 15_000_000
+    assert len(build(rtx, narrow, name="voice", axes=axes_of(path.name), flavour=rtx_only.FLAVOUR)) < 15_000_000
     found = OrtEngine(path, content=narrow).infer(fed)["embedding"]
     assert relative_error(found, engine.infer(fed)["embedding"]) < 0.1
     assert quantised(prepare(path, "int8", kept).model) == {"Conv", "MatMul"}
@@ -124,6 +126,26 @@ def test_what_is_no_onnx_at_all_is_said(rtx: Bindings, tmp_path: Path) -> None:
 
 def members(protocol: type[Any]) -> set[str]:
     return {name for name in {**vars(protocol), **protocol.__annotations__} if not name.startswith("_")}
+
+
+def test_what_only_tensorrt_rtx_has_is_in_its_bindings(rtx: Bindings) -> None:
+    for protocol, called in rtx_only.CLASSES.items():
+        assert members(protocol) <= set(dir(getattr(rtx, called))), called
+    assert {"EAGER", "NONE"} <= set(dir(rtx.DynamicShapesKernelSpecializationStrategy))  # type: ignore[attr-defined]
+    assert members(rtx_only.RtxBindings) <= set(dir(rtx))
+
+
+@pytest.mark.parametrize(("axes", "kernels"), [(("batch", 3), "EAGER"), (("batch", "frames"), "NONE")])
+def test_kernels_of_tensorrt_rtx_do_not_change_under_way(
+    rtx: Bindings, axes: tuple[str | int, ...], kernels: str
+) -> None:
+    made: dict[str, Any] = {}
+    config = SimpleNamespace(set_execution_context_allocation_strategy=lambda ours: made.update(memory=ours))
+    plan = cast(Plan, SimpleNamespace(create_runtime_config=lambda: config))
+    inputs = [Tensor("x", np.dtype(np.float32), axes)]
+    found = rtx_only.runtime_config(plan, rtx, inputs)
+    assert found.dynamic_shapes_kernel_specialization_strategy.name == kernels
+    assert made["memory"] == rtx.ExecutionContextAllocationStrategy.USER_MANAGED
 
 
 @pytest.mark.parametrize("version", [*NAMES, "rtx"])

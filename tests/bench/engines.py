@@ -5,8 +5,8 @@ from rich.console import Console
 from engines import EngineError
 from engines.benchmark import measure
 from engines.models import ModelStore
+from engines.platforms import find_platform
 from engines.screen import figures_table
-from engines.trt import find_platform
 
 
 def main() -> None:

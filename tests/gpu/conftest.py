@@ -12,7 +12,8 @@ from engines import Precision
 from engines.models import ModelStore
 from engines.placement import Deployment
 from engines.plan_builder import Kept, calibrate, recorded
-from engines.trt import Platform, TrtEngine, find_platform
+from engines.platforms import Platform, find_platform
+from engines.trt import TrtEngine
 from sensors.session import open_session
 from tests.outside import ROOT
 

@@ -18,7 +18,8 @@ from engines.models import ModelStore
 from engines.ort import OrtEngine
 from engines.placement import Deployment, relative_error
 from engines.plan_builder import PLACED, Kept
-from engines.trt import Platform, TrtEngine
+from engines.platforms import Platform
+from engines.trt import TrtEngine
 from tests.engine_contract import CONTRACT, linear
 from tests.gpu.conftest import opened
 from tests.outside import ROOT
