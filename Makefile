@@ -62,7 +62,8 @@ soak: setup $(VENV)/.installed-dev test-tools ## hours on the virtual clock, min
 test-tools: # the programs that the tests run for real: broker, sound server, video server, speech, browser
 	@missing=""; \
 	for tool in mosquitto:mosquitto mosquitto_sub:mosquitto-clients pulseaudio:pulseaudio pacat:pulseaudio-utils \
-	            ffmpeg:ffmpeg espeak-ng:espeak-ng faketime:faketime chromium:chromium; do \
+	            ffmpeg:ffmpeg espeak-ng:espeak-ng faketime:faketime chromium:chromium \
+	            strace:strace; do \
 	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	ldconfig -p 2>/dev/null | grep -q libportaudio || missing="$$missing libportaudio2"; \

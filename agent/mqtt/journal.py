@@ -1,7 +1,8 @@
 """Events on disk, in order, until the broker has them: one SQLite file.
 
 Write-ahead log with ``synchronous=FULL``: what `Journal.append` returned from is there after a power cut (SQLite,
-"PRAGMA synchronous"; as far as the disk keeps what it says it has written). Blocking, and for one thread only.
+"PRAGMA synchronous"; as far as the disk keeps what it says it has written). SQLite syncs the names of its files; those
+of the folders above are synced here. Blocking, and for one thread only.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # events tell of people
+        _make(path)
         self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -95,6 +95,26 @@ class Journal:
     def _transaction(self) -> sqlite3.Connection:
         self._db.execute("BEGIN IMMEDIATE")
         return self._db  # commits at the end of the block, or rolls back
+
+
+def _make(path: Path) -> None:
+    """The file, empty, where it is not there, with its folders; their names survive a power cut, too."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # events tell of people
+    empty = os.fstat(handle).st_size == 0
+    os.close(handle)
+    if empty:  # perhaps a run that was killed made them
+        for folder in path.parents:
+            with suppress(OSError):  # above our own they may be closed to us; some file systems cannot, and need not
+                _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def set_aside(path: Path) -> Path:
