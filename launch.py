@@ -188,8 +188,7 @@ def check(config: Config, args: argparse.Namespace) -> int:
 
     found = asyncio.run(findings())
     for finding in found:
-        mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
-        out.print(f"{mark} [bold]{escape(finding.what)}[/]: {escape(finding.said)}", soft_wrap=True)
+        out.print(f"{finding.mark} [bold]{escape(finding.what)}[/]: {escape(finding.said)}", soft_wrap=True)
     return DONE if all(finding.ok for finding in found) else FAILED
 
 

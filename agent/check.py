@@ -25,6 +25,15 @@ class Finding:
     ok: bool
     said: str
     """What was found, and what to do where it does not work."""
+    loud: bool = False
+    """It works, but not as it might."""
+
+    @property
+    def mark(self) -> str:
+        """One sign in the colour that fits, as Rich's markup."""
+        if not self.ok:
+            return "[red]✗[/]"
+        return "[yellow]![/]" if self.loud else "[green]✓[/]"
 
 
 def collisions(sensors: Sequence[Sensor]) -> list[str]:

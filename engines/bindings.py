@@ -158,7 +158,11 @@ def load_bindings() -> tuple[str, Bindings]:
             continue
         except (ImportError, OSError) as error:  # the libraries are not there, or are another version's
             faults.append(f"{package} cannot be loaded: {error}")
-    raise EngineError("; ".join(faults) or "neither tensorrt nor tensorrt_rtx is installed; see docs/tensorrt.md")
+    raise EngineError(
+        "; ".join(faults)
+        or "TensorRT is not installed; on x86-64: pip install -e '.[models,gpu]', on Jetson: apt-get install"
+        " python3-libnvinfer, in a virtual environment with --system-site-packages (docs/jetson.md)"
+    )
 
 
 def collecting_logger(bindings: Bindings) -> tuple[Any, list[str]]:

@@ -12,7 +12,7 @@ from threading import Event
 from agent.config import Config
 from agent.types import Modality, Sample, Watermark
 from engines import Array, Engine, EngineError, Tensor
-from engines.models import ModelStore, Progress
+from engines.models import ModelError, ModelStore, Progress
 from engines.placement import Deployment
 from engines.platforms import Platform
 
@@ -21,7 +21,8 @@ PLACED: Mapping[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("voice-encoder", "speech-encoder"),
     Modality.TEXT: ("language-encoder",),
 }
-"""The models that ``[encoders.<modality>] backend`` places; voice activity and the decoder stay on ONNX Runtime."""
+"""The models that ``[encoders.<modality>] backend`` places; voice activity and the decoder stay on ONNX Runtime. Where
+it is fetched, the encoder for Chinese is another."""
 FEEDS = 64
 """Inputs of each model that are kept for calibration, spread evenly over what was seen."""
 
@@ -33,21 +34,44 @@ def build_plans(
 
     A plan that is there already is checked alone. Raises `EngineError` when it is through, a line for each that failed.
     """
-    faults = []
-    for modality, table in config.encoders.items():
-        for name in PLACED[modality]:
-            if not table.enabled or table.backend == "onnxruntime" or (names and name not in names):
-                continue
-            try:
-                path = store.path(name)
-                plans = plans_of(store)
-                deployment = Deployment.of(path, platform, precision=table.precision, plans=plans)
-                progress(name, _build(deployment, partial(progress, name)))
-            except EngineError as error:
-                progress(name, "failed")
-                faults.append(str(error))
+    tables = {
+        name: table
+        for modality, table in config.encoders.items()
+        if table.enabled and table.backend != "onnxruntime"
+        for name in placed(modality, config, store)
+    }
+    faults = [
+        f"{name}: no encoder has it run on TensorRT; there are {', '.join(tables)}"
+        for name in names
+        if name not in tables
+    ]
+    for name, table in tables.items():
+        if names and name not in names:
+            continue
+        try:
+            deployment = Deployment.of(store.path(name), platform, precision=table.precision, plans=plans_of(store))
+            progress(name, _build(deployment, partial(progress, name)))
+        except (EngineError, ModelError) as error:
+            progress(name, "failed")
+            faults.append(str(error))
     if faults:
         raise EngineError("\n".join(faults))
+
+
+def placed(modality: Modality, config: Config, store: ModelStore) -> tuple[str, ...]:
+    """Of the models that an encoder's table places, those that it opens under this config."""
+    from engines.language import CHINESE
+
+    names = list(PLACED[modality])
+    if modality is Modality.AUDIO:
+        if not (config.agent.transcribe and config.encoders.text.enabled):
+            names.remove("speech-encoder")
+        if store.commercial and not store.model("voice-head").commercial:
+            names.remove("voice-encoder")
+    languages = config.encoders.text.languages
+    if modality is Modality.TEXT and (languages is None or "zh" in languages):
+        names += [CHINESE[0]] if all(store.file(store.model(name)).exists() for name in CHINESE) else []
+    return tuple(names)
 
 
 def plans_of(store: ModelStore) -> Path:

@@ -34,7 +34,23 @@ def models(config: Config, args: argparse.Namespace, out: Console, *, session: C
             _build(config, args, out, store=store, session=session)
         case _:
             out.print(models_table(store))
+            _say_standings(config, out, store)
     return DONE
+
+
+def _say_standings(config: Config, out: Console, store: ModelStore) -> None:
+    """On what each encoder's models are to run."""
+    from rich.markup import escape
+
+    from engines.models import ModelError
+    from engines.standing import findings, standings
+
+    try:
+        found = findings(standings(config, store))
+    except ModelError:
+        return  # which the table shows
+    for finding in found:
+        out.print(f"{finding.mark} [bold]{escape(finding.what)}[/]: {escape(finding.said)}", soft_wrap=True)
 
 
 def _build(
