@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +19,7 @@ import pytest
 
 from agent.clock import MS, SECOND, VirtualClock, WallClock
 from agent.config import Config
+from agent.control.handler import Control
 from agent.recording.about import about_agent, shown
 from agent.recording.format import ORDER, Mark
 from agent.recording.line import Item, Line
@@ -28,6 +32,7 @@ from agent.window import SourceState
 from sensors.session_mcap import McapSession
 from tests.outside import ROOT, launch
 from tests.recordings import SOURCES, START_NS, WALL_NS, folders, opened, recorded_live, recorder_of, sensed, settings
+from tests.test_control import Senses
 
 PATIENCE_S = 30.0
 
@@ -123,13 +128,105 @@ def test_a_disk_that_is_full_to_the_last_byte_does_no_harm(tmp_path: Path, caplo
     """The device /dev/full refuses every write with ENOSPC, as a full disk does."""
 
     def full(path: Path) -> IO[bytes]:
-        return Path("/dev/full").open("wb")
+        return path.open("xb") if path.name == "0001.mcap" else Path("/dev/full").open("wb")
 
-    scribe = written(settings(tmp_path), pictures(20), opened=full)
+    scribe = written(settings(tmp_path, part_age="1 s"), pictures(20), opened=full)
     assert scribe.halted
     assert "No space left" in scribe.halted
-    assert scribe.dropped["unwritten"] == 20
+    assert scribe.written["camera"] + scribe.dropped["unwritten"] == 20
+    assert scribe.dropped["unwritten"] > 5
     assert caplog.text.count("nothing is recorded") == 1
+    assert scribe.folder
+    assert [path.name for path in scribe.folder.iterdir()] == ["0001.mcap"]
+
+
+FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from agent.clock import VirtualClock, WallClock
+from agent.recording.recorder import Recorder
+from tests.test_control import Senses
+from tests.recordings import SOURCES, settings
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+async def main():
+    wall = WallClock()
+    wall.calibrate(0, 10**18)
+    recorder = Recorder(settings(Path(sys.argv[1])), session="s", sources=SOURCES, clock=VirtualClock(), wall=wall)
+    for limit in (1000, hard):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        reply = await recorder.start()
+        print(int(reply.ok), int(recorder.recording), len(list(Path(sys.argv[1]).parents[1].rglob("*"))), reply.said)
+    await recorder.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_asked_to_record_to_a_full_disk_it_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: writes fail beyond it, as on one that is full."""
+    out = tmp_path / "deep" / "out"
+    done = subprocess.run([sys.executable, "-c", FULL, out], cwd=ROOT, capture_output=True, text=True, check=True)
+    refused, begun = done.stdout.splitlines()
+    assert refused.startswith(f"0 0 0 cannot record: {out}/")
+    assert "File too large" in refused
+    assert "MiB free" in refused
+    assert begun.startswith(f"1 1 4 recording to {out}/")
+
+
+async def test_asked_to_record_where_too_little_is_left_it_names_what_is_needed_and_found(tmp_path: Path) -> None:
+    out, senses = tmp_path / "deep" / "out", Senses()
+    wall = WallClock()
+    wall.calibrate(0, WALL_NS)
+    config = settings(out, keep_free="1000000 GiB")
+    control = Control(senses, changed=lambda: None)
+    control.recorder = Recorder(config, session="s", sources=SOURCES, clock=VirtualClock(), wall=wall)
+    free = shutil.disk_usage(tmp_path).free >> 20
+    reply = await control.handle("record", b"start")
+    assert not reply.ok
+    assert not control.recording
+    found = re.search(r"(\d+) MiB are free, and \[record\] keep_free = (\d+) MiB", reply.said)
+    assert found
+    assert f"cannot record: {out}: " in reply.said
+    assert abs(int(found[1]) - free) < free / 2
+    assert int(found[2]) == 1_000_000 << 10
+    assert not folders(tmp_path)
+
+
+async def due(clock: VirtualClock) -> int:
+    """When the next sleeper wakes, once there is one: a thread looks at the disk meanwhile, and tells no clock."""
+    while (at_ns := clock.next_ns()) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    return at_ns
+
+
+async def test_what_the_config_wants_recorded_begins_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out").write_text("in the way")
+    clock, wall = VirtualClock(START_NS), WallClock()
+    wall.calibrate(START_NS, WALL_NS)
+    config = settings(tmp_path / "out", enabled=True)
+    recorder = Recorder(config, session="s", sources=SOURCES, clock=clock, wall=wall)
+    running = asyncio.create_task(recorder.run())
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(3):
+            again_ns = await due(clock)
+            assert not recorder.recording
+            assert recorder.reading() == {"halted": 1.0}
+            clock.advance_to(again_ns)
+        await due(clock)
+        (tmp_path / "out").unlink()
+        clock.advance_to(await due(clock))
+        await due(clock)
+        assert recorder.recording
+        recorder.fed(sensed(1)[0])
+        running.cancel()
+        await asyncio.wait([running])
+    assert caplog.text.count("cannot record") == 1
+    assert sum(1 for _ in opened(tmp_path / "out").events()) == 1
 
 
 def test_a_slow_disk_costs_pictures_first_and_all_is_counted() -> None:
@@ -171,6 +268,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from agent.clock import VirtualClock
+from tests.test_control import Senses
 from tests.recordings import START_NS, recorder_of, sensed, settings
 
 async def main():

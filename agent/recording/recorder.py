@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from agent.clock import Clock, WallClock
+from agent.clock import SECOND, Clock, WallClock
 from agent.config import Config
 from agent.control.commands import Reply
 from agent.control.privacy import Outlet, may_leave
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """How long the end of a recording is waited for: a disk that hangs must not hold up the end of the agent."""
+
+RETRY_NS = 5 * SECOND
+"""A recording that the config wants and that cannot begin is tried again this often."""
 
 
 class Recorder:
@@ -64,6 +68,7 @@ class Recorder:
         self._standing: dict[str, SourceState] = {}
         self._seen = False
         self._on = True
+        self._wanted = False  # by the config, and there is no recording yet
 
     @property
     def recording(self) -> bool:
@@ -119,11 +124,9 @@ class Recorder:
 
     async def run(self) -> None:
         """Record from the start where the config says so; write out everything at the end."""
-        if self._config.record.enabled and not self.recording:
-            reply = await self.start()
-            if not reply.ok:
-                log.error("%s", reply.said)
         try:
+            if self._config.record.enabled:
+                await self._insist()
             while True:
                 await self._clock.sleep_until(self._clock.now_ns() + self._config.mqtt.metrics_every)
                 if self._line is not None and self._snapshot:
@@ -134,26 +137,49 @@ class Recorder:
                 reply = await self.stop()
                 log.log(logging.INFO if reply.ok else logging.ERROR, "%s", reply.said)
 
+    async def _insist(self) -> None:
+        """Start, however often that takes: the config wants it, and a disk that is full may have room later."""
+        self._wanted, refused = True, False
+        while self._wanted and not self.recording:
+            reply = await self.start()
+            if not (reply.ok or refused):  # once: the reason tells how much is free, and differs each time
+                log.error("%s", reply.said)
+            elif reply.ok and refused:
+                log.warning("%s", reply.said)
+            refused = not reply.ok
+            self._wanted = not (reply.ok or self._forbidden())
+            if self._wanted:
+                await self._clock.sleep_until(self._clock.now_ns() + RETRY_NS)
+
     async def start(self) -> Reply:
-        """Begin a recording of its own folder."""
+        """Begin a recording in a folder of its own; where nothing can be written the answer says why."""
         if self._line is not None:
             return Reply(True, f"is recording to {self._where()}")
-        if not may_leave(self._config, Outlet.RECORD):
-            return Reply(False, 'cannot record: [privacy] raw_media = "never" keeps pictures and sound in the process')
-        try:
-            self._begin()
-        except ImportError as error:
-            return Reply(False, f"cannot record: {error}; install the extra: pip install 'attune[media]'")
-        return Reply(True, f"recording to {self._config.record.out}")
+        if forbidden := self._forbidden():
+            return Reply(False, f"cannot record: {forbidden}")
+        scribe = self._begin()
+        if not await asyncio.get_running_loop().run_in_executor(None, scribe.begun, PATIENCE_S):
+            return Reply(False, f"nothing is recorded to {self._config.record.out} yet: the disk is slow or hangs")
+        if scribe.halted:
+            if self._scribe is scribe:
+                self._close()
+            return Reply(False, f"cannot record: {scribe.halted}; make room there, or set [record] out elsewhere")
+        return Reply(True, f"recording to {scribe.folder}")
 
-    def _begin(self) -> None:
-        """What `start` does. Raises `ImportError` where Opus is asked for and PyAV is not there."""
+    def _forbidden(self) -> str:
+        """What stands in the way for good; empty where nothing does."""
+        if not may_leave(self._config, Outlet.RECORD):
+            return '[privacy] raw_media = "never" keeps pictures and sound in the process'
+        if self._config.record.audio == "opus" and importlib.util.find_spec("av") is None:
+            return "[record] audio = \"opus\" needs PyAV; install the extra: pip install 'attune[media]'"
+        return ""
+
+    def _begin(self) -> Scribe:
+        """Have everything written down from now on, as soon as there is a file."""
         from agent.recording.scribe import Scribe
         from agent.recording.shelf import Shelf
 
         table = self._config.record
-        if table.audio == "opus":
-            import av  # noqa: F401
         about = about_agent(
             self._config,
             session=self._session,
@@ -163,15 +189,17 @@ class Recorder:
             whole=not self._seen,
         )
         self._line = Line(table.buffer)
-        self._scribe = Scribe(self._line, Shelf(table, about), table)
-        self._scribe.begin()
+        scribe = self._scribe = Scribe(self._line, Shelf(table, about), table)
+        scribe.begin()
         for source, state in self._standing.items():
             self._note(Mark(source, state))
         if not self._on:
             self._note(Switched(on=False))
+        return scribe
 
     async def stop(self) -> Reply:
         """End it, with everything written out."""
+        self._wanted = False
         scribe, where = self._scribe, self._where()
         if scribe is None or self._line is None:
             return Reply(True, "is not recording")
@@ -182,7 +210,7 @@ class Recorder:
     def reading(self) -> Mapping[str, float]:
         """For the metrics: what was written, what waits, and what was left out."""
         if self._line is None or self._scribe is None:
-            return {}
+            return {"halted": 1.0} if self._wanted else {}
         dropped = self._scribe.dropped
         return {
             "halted": float(self._scribe.halted is not None),

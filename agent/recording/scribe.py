@@ -24,8 +24,8 @@ RETRY_S = 5.0
 class Scribe:
     """Takes items from a line and writes them into parts, until the line is closed.
 
-    Where the disk is full or fails it says so, leaves out what comes (counted as ``unwritten``), and goes on in a new
-    part when there is room.
+    Where the first part cannot be begun it ends at once. Where the disk is full or fails later it says so, leaves out
+    what comes (counted as ``unwritten``), and goes on in a new part when there is room.
     """
 
     def __init__(self, line: Line, shelf: Shelf, table: Record) -> None:
@@ -33,6 +33,7 @@ class Scribe:
         """Samples by source, rows by topic, and ``parts`` that were closed."""
         self.halted: str | None = None
         """Why nothing is written at the moment."""
+        self._tried = threading.Event()
         self._left_out: Counter[str] = Counter()
         self._line = line
         self._shelf = shelf
@@ -40,7 +41,7 @@ class Scribe:
         self._part: Part | None = None
         self._unsafe = 0  # items since the last flush
         self._part_ns = 0
-        self._at_ns = 0
+        self._at_ns = shelf.start_ns
         self._flushed_s = 0.0
         self._retry_s = 0.0
         self._thread = threading.Thread(target=self._main, name="record", daemon=True)
@@ -48,6 +49,10 @@ class Scribe:
     def begin(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def begun(self, patience_s: float) -> bool:
+        """Whether the first part was begun, or `halted` says why not, or that comes within ``patience_s``."""
+        return self._tried.wait(patience_s)
 
     def ended(self, patience_s: float) -> bool:
         """Whether everything is written and the thread has ended, or does within ``patience_s``."""
@@ -65,6 +70,13 @@ class Scribe:
         return self._shelf.folder
 
     def _main(self) -> None:
+        try:
+            self._open_part()
+        except OSError as error:
+            self.halted = str(error)
+            return
+        finally:
+            self._tried.set()
         flush_s = self._table.flush / SECOND
         while not self._line.over:
             item = self._line.take(flush_s)
@@ -106,24 +118,27 @@ class Scribe:
             if time.monotonic() < self._retry_s:
                 return False
             self._retry_s = time.monotonic() + RETRY_S
-        if not self._shelf.has_room():
-            self._halt(f"less than [record] keep_free = {self._table.keep_free >> 20} MiB is left")
-            return False
-        self._part = self._shelf.open(self._at_ns)
-        self._part_ns, self._flushed_s = self._at_ns, time.monotonic()
+        self._open_part()
         if self.halted:
             log.warning("recording goes on, in part %d of %s", self._shelf.count, self._shelf.folder)
             self.halted = None
         return True
+
+    def _open_part(self) -> None:
+        """Raises `OSError` where there is no room for it."""
+        if lack := self._shelf.lack():
+            raise OSError(lack)
+        self._part = self._shelf.open(self._at_ns)
+        self._part_ns, self._flushed_s = self._at_ns, time.monotonic()
 
     def _flush(self) -> None:
         assert self._part is not None, "asked for only with a part"
         self._part.flush()
         self._unsafe = 0
         self._flushed_s = time.monotonic()
-        if not self._shelf.has_room():
+        if lack := self._shelf.lack():
             self._end_part()
-            self._halt(f"less than [record] keep_free = {self._table.keep_free >> 20} MiB is left")
+            self._halt(lack)
 
     def _end_part(self) -> None:
         part, self._part = self._part, None

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -53,26 +54,54 @@ class Shelf:
         self._opened = opened
         self._path: Path | None = None
 
-    def has_room(self) -> bool:
-        """Whether more than ``keep_free`` is left."""
-        self._table.out.mkdir(parents=True, exist_ok=True)
-        return self._free(self._table.out) > self._table.keep_free
+    @property
+    def start_ns(self) -> int:
+        """When the recording begins, on the wall clock."""
+        return self._about.start_wall_ns
+
+    def lack(self) -> str:
+        """What is wrong where no more than ``keep_free`` is left; empty where there is room."""
+        found, wanted = self._free(_there(self._table.out)), self._table.keep_free
+        if found > wanted:
+            return ""
+        return f"{self._table.out}: {_mib(found)} MiB are free, and [record] keep_free = {_mib(wanted)} MiB must stay"
 
     def open(self, at_ns: int) -> Part:
-        """A new part that begins at the wall-clock instant, after old ones were cleared away."""
+        """A new part that begins at the wall-clock instant, after old ones were cleared away.
+
+        What every part begins with is on the disk then. Where that fails nothing of it stays behind.
+        """
+        made: list[Path] = []
         if self.folder is None:
-            self.folder = self._new_folder()
+            self.folder = self._new_folder(made)
         self._path = None
-        self.clear(at_ns)
-        self._path = self.folder / f"{self.count + 1:04}.mcap"
-        file = self._opened(self._path)
-        self.count += 1
         try:
-            part = Part(file, self._about, self.coding, number=self.count)
-            _sync(self.folder)
+            self.clear(at_ns)
+            part = self._begun(self.folder / f"{self.count + 1:04}.mcap")
         except OSError:
-            file.close()
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+            if made:
+                self.folder = None
             raise
+        self.count += 1
+        return part
+
+    def _begun(self, path: Path) -> Part:
+        file = self._opened(path)
+        self._path = path
+        try:
+            part = Part(file, self._about, self.coding, number=self.count + 1)
+            part.flush()
+            _sync(path.parent)
+        except OSError as error:
+            with suppress(OSError):  # what it still holds does not fit either
+                file.close()
+            path.unlink(missing_ok=True)
+            raise OSError(
+                f"{path}: {error.strerror or error}, with {_mib(self._free(path.parent))} MiB free"
+            ) from error
         return part
 
     def clear(self, at_ns: int) -> int:
@@ -97,18 +126,30 @@ class Shelf:
                 path.parent.rmdir()
         return gone
 
-    def _new_folder(self) -> Path:
+    def _new_folder(self, made: list[Path]) -> Path:
+        """Adds to ``made`` what was not there, innermost first."""
         begun = datetime.fromtimestamp(self._about.start_wall_ns // SECOND, UTC)
         node = re.sub(r"[^\w.-]", "_", self._about.node) or "node"
         name = f"{node}-{begun:%Y%m%dT%H%M%SZ}"
         for suffix in ("", *(f"-{i}" for i in range(2, 100))):
             folder = self._table.out / f"{name}{suffix}"
+            above = [path for path in folder.parents if not path.exists()]
             try:
                 folder.mkdir(parents=True)
             except FileExistsError:
                 continue
+            made += [folder, *above]
             return folder
         raise FileExistsError(f"{self._table.out / name} and 98 more of that second are there already")
+
+
+def _there(path: Path) -> Path:
+    """The path, or what is above it and exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def _mib(size: int) -> int:
+    return size >> 20
 
 
 def _sync(folder: Path) -> None:
