@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,17 +30,34 @@ _DTYPES = {
 }
 
 
+_AS_REQUESTED = 1
+"""Of `arena_extend_strategy`: by what is asked for, instead of twice as much each time (OrtArenaCfg)."""
+
+
+@functools.cache
+def _share_arena() -> None:
+    """One arena for every session of the process: what a run needs for its intermediate results, the next one uses.
+
+    Left to itself ONNX Runtime keeps an arena for each session, as large as the largest input ever needed, for ever.
+    """
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
+
+
 class OrtEngine:
-    """One session. No arena growth is kept between runs and no thread spins: an edge box has better to do."""
+    """One session. Its memory is that of all sessions, and no thread spins: an edge box has better to do."""
 
     backend = "onnxruntime"
 
     def __init__(self, path: Path, *, threads: int = 1, content: bytes | None = None, cuda: bool = False) -> None:
         """`content` stands for what is in the file; `cuda` runs it on the GPU, by ONNX Runtime's own kernels."""
+        _share_arena()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.enable_mem_pattern = False  # a plan of memory would be kept for each length of input there ever was
         options.log_severity_level = 3
         self._name = path.name
         self._device = "CUDA" if cuda else "CPU"

@@ -53,6 +53,35 @@ def test_the_runtime_collects_no_usage_data(tmp_path: Path) -> None:
     assert [str(path) for path in tmp_path.rglob("*")] == []
 
 
+MODELS_IN_TURN = """
+import os, sys
+from pathlib import Path
+import numpy as np
+import onnx.parser
+from engines.ort import OrtEngine
+from tests.soak.usage import Usage
+
+chain = '<ir_version: 8, opset_import: ["": 17]> chain (float[n, 1024] x) => (float y) {'
+chain += "a = Softmax<axis = 1>(x) b = Mul(x, a) y = ReduceMax<keepdims = 0>(b) }"
+path = Path(sys.argv[1])
+path.write_bytes(onnx.parser.parse_model(chain).SerializeToString())
+engines = []
+for _ in range(4):
+    engines.append(OrtEngine(path))
+    for rows in 1024, 3072, 8192:
+        engines[-1].infer({"x": np.ones((rows, 1024), np.float32)})
+    print(Usage.of(os.getpid(), 0).rss_mib)
+"""
+
+
+def test_models_that_run_in_turn_use_the_same_memory(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", MODELS_IN_TURN, str(tmp_path / "chain.onnx")]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    held_mib = [float(line) for line in ended.stdout.split()]
+    one_mib = 2 * 8192 * 1024 * 4 / (1 << 20)  # of what is between input and output
+    assert held_mib[-1] - held_mib[0] < one_mib, "memory for each by itself would be three times that"
+
+
 def test_the_floor_counts_multiplications_and_bytes(tmp_path: Path) -> None:
     path = linear(tmp_path / "linear.onnx")
     work = work_of(path, {"x": np.ones((2, 5, 4), np.float32)}, "fp16")
