@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from agent.types import U8
+from agent.types import F64, U8
 from engines.detector import Face
 
 SIDE = 64
@@ -67,8 +67,24 @@ def cut(frame: U8, face: Face) -> U8:
 def _upright(frame: U8, face: Face, out: int, margin: float) -> U8:
     """A square of `margin` times the face's longer side as (out, out, 3) BGR, rolled so that the eyes are level.
 
-    What lies outside the frame repeats its edge. A large face is cut out large and then averaged down, so that its
-    texture does not turn into noise.
+    What lies outside the frame repeats its edge.
+    """
+    matrix, pixels = window(face, out, margin)
+    patch = cv2.warpAffine(
+        frame,
+        matrix,
+        (pixels, pixels),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(cv2.resize(patch, (out, out), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def window(face: Face, out: int, margin: float) -> tuple[F64, int]:
+    """Where a cut-out lies: (2, 3), from its pixels x, y, 1 to those of the frame; and its side before it is averaged.
+
+    A large face is cut out a whole number of times larger and then averaged down, so that its texture does not turn
+    into noise.
     """
     eyes = face.points[1] - face.points[0]
     right = eyes / max(float(np.linalg.norm(eyes)), 1e-6)  # unit vectors of the cut-out's axes, in the frame
@@ -78,15 +94,7 @@ def _upright(frame: U8, face: Face, out: int, margin: float) -> U8:
     pixels = int(np.clip(np.ceil(side / (1.5 * out)), 1, _LARGEST)) * out
     step = side / pixels
     corner = centre - (right + down) * step * (pixels - 1) / 2
-    matrix = np.column_stack([right * step, down * step, corner])  # from the cut-out's pixels to the frame's
-    patch = cv2.warpAffine(
-        frame,
-        matrix,
-        (pixels, pixels),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(cv2.resize(patch, (out, out), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.column_stack([right * step, down * step, corner]), pixels
 
 
 def quality(face: Face, grey: U8) -> float:
