@@ -125,7 +125,7 @@ async def test_purpose_and_pause_are_published_and_a_pause_hears_nothing(tmp_pat
         agent("--config", str(path)) as process,
     ):
         status = (await watcher.until(lambda message: message.topic == "attune/box/status")).json
-        assert {name: value for name, value in status.items() if name not in ("since", "node")} == {
+        assert {name: value for name, value in status.items() if name not in ("since", "node", "instance")} == {
             "schema": 1, "paused": False, "recording": False, "purpose": "to show a pause", "place": "work",
             "exemption": "outside the EU",
         }  # fmt: skip

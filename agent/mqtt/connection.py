@@ -11,6 +11,7 @@ from typing import Any
 
 import aiomqtt
 from paho.mqtt.client import Client as Paho
+from paho.mqtt.client import DisconnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -24,6 +25,8 @@ V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 
 ANSWER_S = 5.0
 """How long the broker may take to answer; with a short keepalive half of that."""
+TAKEN_OVER = 142
+"""Session taken over (MQTT 5, table 2-6)."""
 INCOMING = 1024
 """Messages that wait to be looked at, at most; more are left out and counted."""
 
@@ -41,6 +44,8 @@ class Connection(aiomqtt.Client):
         self._thread = threading.get_ident()  # of the loop
         self._turn = asyncio.Lock()
         self._refused: str | None = None
+        self.taken_over = False
+        """Whether the broker ended it because another client has come by the same name. Only MQTT 5 tells."""
 
     async def deliver(self, message: Message, now_ns: int) -> None:
         """Publish; of QoS 1 until the broker has it. Raises `RefusedError`, and `aiomqtt.MqttError` when that fails."""
@@ -58,6 +63,18 @@ class Connection(aiomqtt.Client):
         if reason_code.is_failure:
             self._refused = str(reason_code)
         super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: Paho,
+        userdata: object,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        """As aiomqtt, which does not let others look at the reason where a task has failed for it before."""
+        self.taken_over |= reason_code.value == TAKEN_OVER
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_socket_register_write(self, client: Paho, userdata: object, sock: socket.socket) -> None:
         """Not as aiomqtt 2.5, which registers the socket's number later, when that may be closed or another's."""

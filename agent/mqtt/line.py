@@ -19,6 +19,7 @@ from agent.mqtt.inlet import Inlet
 from agent.mqtt.message import Message
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.rival import Rivals
 from agent.supervisor import Backoff
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ WRONG_PROTOCOL = (129, 130, 132)
 """Malformed packet, protocol error, unsupported version (MQTT 5, table 2-6): what brokers say that know another one."""
 KEPT_OUT = (134, 135)
 """Bad user name or password, not authorized; paho translates what MQTT 3.1.1 says."""
+SUSPICIOUS = 2
+"""Connections in a row that did not last: perhaps another client of our name takes our place again and again."""
+PATIENT = 6
+"""Pauses after which the next is the longest."""
 TOLD = 64
 """Topics that are remembered as told: who asks for answers chooses where they go."""
 
@@ -49,6 +54,7 @@ class Line:
         settings: Mqtt,
         *,
         node: str,
+        instance: str,
         outgoing: Outgoing,
         outbox: Outbox,
         inlet: Inlet,
@@ -73,6 +79,9 @@ class Line:
         self._protocol = V311 if self._address.embedded else V5
         self._connected_ns: int | None = None
         self._mute = 0  # connections in a row that the broker did not answer
+        self._short = 0  # connections in a row that did not last
+        self._taken_over = False
+        self._rivals = Rivals(settings, identifier=self._identifier, root=self._root, own=instance, clock=clock)
 
     async def run(self) -> None:
         """Connect, and again whenever that ends, until cancelled; then say ``offline`` and leave."""
@@ -88,6 +97,7 @@ class Line:
                 problem, code = str(error), getattr(error, "rc", None)
             heed_cancellation()
             lasted_ns = self._lasted_ns()
+            self._connected_ns = None
             if lasted_ns is None:
                 self._metrics.count("mqtt.connections_failed")
                 self._choose_protocol(problem, code)
@@ -98,12 +108,33 @@ class Line:
                 if lasted_ns > HEALTHY_NS:
                     backoff.reset()
                     said = ""
-                else:
+                if await self._interrupted(lasted_ns, backoff):
+                    continue
+                if self._taken_over:
+                    problem = f"another client is called {self._identifier}, too, and took its place: set [agent] node"
+                elif lasted_ns <= HEALTHY_NS:
                     problem += f"; if this goes on, another client may be called {self._identifier}: set [agent] node"
             if problem != said:
                 said = problem
                 log.warning("broker %s:%d: %s; trying again", self._address.host, self._address.port, problem)
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
+
+    async def _interrupted(self, lasted_ns: int, backoff: Backoff) -> bool:
+        """Whether that looked like another agent of our name, and the first pause is over.
+
+        While there is another one this does not return. Where the broker says that another client has our name, and
+        there is no telling what it is, the next pause is the longest. Without MQTT 5 only a look tells anything.
+        """
+        self._short = self._short + 1 if lasted_ns <= HEALTHY_NS else 0
+        if not self._taken_over and self._short < SUSPICIOUS:
+            return False
+        self._short = 0
+        await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())  # until it has said that it is there
+        if await self._rivals.stand_aside(self._protocol):
+            return True
+        if self._taken_over:
+            backoff.attempts = max(backoff.attempts, PATIENT)
+        return not self._taken_over
 
     async def _connect(self) -> None:
         offline = self._offline
@@ -117,7 +148,11 @@ class Line:
         ) as client:
             self._connected_ns = self._clock.now_ns()
             self._mute = 0
-            await self._serve(client)
+            self._taken_over = False
+            try:
+                await self._serve(client)
+            finally:
+                self._taken_over = client.taken_over
 
     @property
     def connected(self) -> bool:

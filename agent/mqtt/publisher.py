@@ -26,6 +26,7 @@ from agent.mqtt.line import GOODBYE_S, Line
 from agent.mqtt.message import Message
 from agent.mqtt.outbox import Outbox, outbox_path
 from agent.mqtt.outgoing import Outgoing
+from agent.mqtt.rival import Instance
 from agent.mqtt.shelf import Bounds
 from agent.payload import SCHEMA, decision_payload, encode
 from agent.types import Decision, Modality
@@ -74,9 +75,11 @@ class Publisher:
             announced = announcement(settings, node=node, labels=labels)
             self._outgoing.keep(announced)
             inlet.on_birth = partial(self._outgoing.again, announced.topic)
+        self._instance = Instance()
         self._line = Line(
             settings,
             node=node,
+            instance=self._instance.id,
             outgoing=self._outgoing,
             outbox=self._outbox,
             inlet=inlet,
@@ -109,8 +112,11 @@ class Publisher:
         self._retain(f"modality/{modality}", state)
 
     def status(self, payload: Mapping[str, object]) -> None:
-        """Publish what the agent is doing: whether it is paused, whether it records, and what for."""
-        self._retain("status", payload)
+        """Publish what the agent is doing: whether it is paused, whether it records, and what for; and who it is."""
+        if not self._instance.started:
+            now = rfc3339(self._wall.wall_ns(self._clock.now_ns()))
+            self._instance = replace(self._instance, started=now)
+        self._retain("status", {**payload, "instance": self._instance.payload()})
 
     def event(self, payload: Mapping[str, object]) -> None:
         """Publish an event. It gets a ``seq``, an ``id`` unless it has one, and waits on disk for the broker."""
