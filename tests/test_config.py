@@ -76,10 +76,10 @@ def test_five_faults_give_five_messages(tmp_path: Path) -> None:
         ("[agent]\nprior = [1, 2]", 'agent.prior: must be "uniform" or 7 numbers from 1e-6 to 1e6, one a label; f'),
         ("[agent]\nprior = [inf, 1, 1, 1, 1, 1, 1]", 'agent.prior: must be "uniform" or 7 numbers from 1e-6 to 1e6'),
         ("[agent]\nprior = 'unform'", 'agent.prior: must be "uniform" or 7 numbers from 1e-6 to 1e6'),
-        ("[agent]\nhop = '10 ms'", 'agent.hop: must be from "20 ms" to "365 d"; found 0.01 s'),
+        ("[agent]\nhop = '10 ms'", 'agent.hop: must be from "20 ms" to "365 d"; found "10 ms"'),
         (f"[agent]\nlateness = '{'9' * 400} s'", "agent.lateness: a duration of that size is beyond all bounds"),
-        ("[encoders.vision]\nspan = '61 s'", 'encoders.vision.span: must be from "1 ns" to "60 s"; found 61 s'),
-        ("[encoders.audio]\nspan = '11 s'", 'encoders.audio.span: must be from "1 ns" to "10 s"; found 11 s'),
+        ("[encoders.vision]\nspan = '61 s'", 'encoders.vision.span: must be from "1 ns" to "60 s"; found "61 s"'),
+        ("[encoders.audio]\nspan = '11 s'", 'encoders.audio.span: must be from "1 ns" to "10 s"; found "11 s"'),
         (
             "[encoders.audio]\nreliability = nan",
             "encoders.audio.reliability: input should be a finite number; found nan",
@@ -209,7 +209,8 @@ def test_a_password_file_is_for_its_owner_alone(mode: int, whom: str, tmp_path: 
         ("broker = 'embedded://box.local'\nuser = 'u'", "mqtt.password: 'embedded://box.local' listens on a network"),
         ("broker = 'embedded://'", "mqtt.broker: must be "),
         ("queue = 2000", "mqtt.queue: input should be less than or equal to 1024; found 2000"),
-        ("keepalive = '20 h'", 'mqtt.keepalive: must be from "1 s" to "18 h"; found 72000 s'),
+        ("keepalive = '20 h'", 'mqtt.keepalive: must be from "1 s" to "18 h"; found "20 h"'),
+        ("keepalive = '0 s'", 'mqtt.keepalive: must be from "1 s" to "18 h"; found "0 s"'),
         (
             "cert_file = '/c'",
             "mqtt.key_file: a client certificate is two files: give cert_file and key_file, or neither",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from agent.clock import MS
-from agent.config.scalars import Count, Duration, DurationOrZero, Level, Size, parse_duration, within
+from agent.config.scalars import Count, DurationOrZero, Level, Size, parse_duration, within
 from agent.config.table import Table
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -32,7 +32,7 @@ class Agent(Table):
     node: Level = Field(default_factory=lambda: re.sub(r"[/+#\s]", "_", socket.gethostname()))
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = LABELS
     prior: Literal["uniform"] | tuple[float, ...] = "uniform"
-    hop: Annotated[Duration, within("20 ms", "365 d")] = 500 * MS
+    hop: Annotated[int, within("20 ms", "365 d")] = 500 * MS
     lateness: DurationOrZero = 250 * MS
     budget: Annotated[int | None, BeforeValidator(_budget)] = None
     transcribe: bool = True

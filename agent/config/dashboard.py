@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from agent.clock import SECOND
-from agent.config.scalars import Duration, Endpoint, Listen, within
+from agent.config.scalars import Endpoint, Listen, within
 from agent.config.served import Served
 
 
@@ -17,7 +17,7 @@ class Dashboard(Served):
     listen: Listen = Endpoint("127.0.0.1", 8765)
     preview: bool | Literal["loopback"] = "loopback"
     """Whether pictures are shown: ``loopback`` means only while no other machine can reach the page."""
-    history: Annotated[Duration, within("10 s", "1 h")] = 300 * SECOND
+    history: Annotated[int, within("10 s", "1 h")] = 300 * SECOND
 
     def wanted(self, *, demo: bool) -> bool:
         """Whether to serve it, in the demo or outside."""

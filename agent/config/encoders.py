@@ -13,7 +13,7 @@ from agent.config.scalars import Duration, Rate, Share, within
 from agent.config.table import Table
 from agent.types import Modality
 
-Span = Annotated[Duration, within("1 ns", "60 s")]
+Span = Annotated[int, within("1 ns", "60 s")]
 
 
 def _primary(tags: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -49,7 +49,7 @@ class Vision(Encoder):
 class Audio(Encoder):
     """``[encoders.audio]``."""
 
-    span: Annotated[Duration, within("1 ns", "10 s")] = 3 * SECOND  # the voice encoder remembers no more
+    span: Annotated[int, within("1 ns", "10 s")] = 3 * SECOND  # the voice encoder remembers no more
     reliability: Share = 0.6
     tau: Duration = 3 * SECOND
 

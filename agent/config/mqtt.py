@@ -40,11 +40,11 @@ class Mqtt(Table):
     stale_after: Duration = 10 * SECOND
     metrics_every: Duration = 10 * SECOND
     queue: Annotated[int, Field(gt=0, le=MAX_SIZE)] = 256
-    keepalive: Annotated[Duration, within("1 s", "18 h")] = 20 * SECOND
-    session_expires: Annotated[Duration, within("1 s", "365 d")] = 3600 * SECOND
+    keepalive: Annotated[int, within("1 s", "18 h")] = 20 * SECOND
+    session_expires: Annotated[int, within("1 s", "365 d")] = 3600 * SECOND
     outbox: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     outbox_events: Count = 10_000
-    outbox_age: Annotated[Duration, within("1 s", "365 d")] = 7 * DAY
+    outbox_age: Annotated[int, within("1 s", "365 d")] = 7 * DAY
     discovery: bool = True
     discovery_prefix: Level = "homeassistant"
 

@@ -24,9 +24,9 @@ class Record(Table):
     frames: Literal["jpeg", "png", "raw"] = "jpeg"
     quality: Quality = 85
     audio: Literal["pcm", "float", "opus"] = "pcm"
-    flush: Annotated[Duration, within("100 ms", "1 min")] = SECOND
+    flush: Annotated[int, within("100 ms", "1 min")] = SECOND
     part_size: Size = GIB
-    part_age: Annotated[Duration, within("1 s", "1 d")] = 600 * SECOND
+    part_age: Annotated[int, within("1 s", "1 d")] = 600 * SECOND
     keep_size: Size = 20 * GIB
     keep_age: Duration = 30 * DAY
     keep_free: Size = GIB

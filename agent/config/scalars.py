@@ -59,16 +59,17 @@ def _parse(text: object, units: dict[str, float] | dict[str, int], what: str, ex
     return value
 
 
-def within(least: str, most: str) -> AfterValidator:
+def within(least: str, most: str) -> BeforeValidator:
     """For a duration: from ``least`` to ``most``, both as a person writes them."""
     least_ns, most_ns = parse_duration(least), parse_duration(most)
 
-    def check(ns: int) -> int:
+    def check(text: object) -> int:
+        ns = parse_duration(text)
         if not least_ns <= ns <= most_ns:
-            raise ValueError(f'must be from "{least}" to "{most}"; found {ns / 1e9:g} s')
+            raise ValueError(f'must be from "{least}" to "{most}"; found "{text}"')
         return ns
 
-    return AfterValidator(check)
+    return BeforeValidator(check)
 
 
 def masked(text: str) -> str:
@@ -195,8 +196,8 @@ def _secret(text: object) -> str:
         raise ValueError(f"{not_here}; that home directory is not known") from None
 
 
-Duration = Annotated[int, BeforeValidator(parse_duration), within("1 ns", "365 d")]
-DurationOrZero = Annotated[int, BeforeValidator(parse_duration), within("0 s", "365 d")]
+Duration = Annotated[int, within("1 ns", "365 d")]
+DurationOrZero = Annotated[int, within("0 s", "365 d")]
 Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive)]
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
