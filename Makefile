@@ -67,6 +67,11 @@ test-tools: # the programs that the tests run for real: broker, sound server, vi
 	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	ldconfig -p 2>/dev/null | grep -q libportaudio || missing="$$missing libportaudio2"; \
+	for part in girepository-1.0/GstRtspServer-1.0.typelib:gir1.2-gst-rtsp-server-1.0 \
+	            gstreamer-1.0/libgstrtp.so:gstreamer1.0-plugins-good gstreamer-1.0/libgstx264.so:gstreamer1.0-plugins-ugly; do \
+	  ls /usr/lib/*/$${part%%:*} >/dev/null 2>&1 || missing="$$missing $${part##*:}"; \
+	done; \
+	/usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$$missing python3-gi"; \
 	ls /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so >/dev/null 2>&1 || missing="$$missing libasound2-plugins"; \
 	if [ -n "$$missing" ]; then \
 	  echo "== test tools: installing$$missing"; \
@@ -95,12 +100,17 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# Torch first and by its exact version: where a CPU build of it can be had, nothing asks for another afterwards.
+# Torch first and by its exact version: where a CPU build of it can be had, nothing asks for another afterwards. The
+# compiled part of torchaudio fits one CUDA build of torch alone; without its files torchaudio does without, and all that
+# is used of it is written in Python.
 $(TRAIN)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "== python: installing what training needs, torch among it"
 	@$(PYTHON) -m venv $(TRAIN)
 	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
 	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'matplotlib>=3.9'
+	@if $(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchaudio>=2.9'; then \
+	  rm -f $(TRAIN)/lib/python3*/site-packages/torchaudio/lib/*.so; \
+	else echo "torchaudio could not be installed: what needs it is left out"; fi
 	@touch $@
 
 clean: ## remove the virtual environments and caches of the tools

@@ -1,4 +1,4 @@
-"""Video files and a video server, made by ffmpeg."""
+"""Video files and video servers: of HTTP by ffmpeg, of RTSP by GStreamer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,32 @@ def make_video(path: Path, *, seconds: float = 1.0, fps: int = 10, size: str = "
     command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-threads", "1"]
     subprocess.run([*command, "-c:v", "mpeg4", "-q:v", "5", str(path)], check=True)
     return path
+
+
+class RtspServer:
+    """GStreamer's RTSP server with a camera in H.264 at `fps`, at `address`; `user` is ``NAME:PASSWORD``."""
+
+    def __init__(self, *, fps: int = 20, user: str = "") -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}/camera"
+        account = user.split(":") if user else []
+        script = Path(__file__).with_name("rtsp_server.py")
+        self._command = ["/usr/bin/python3", str(script), str(self.port), str(fps), *account]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Serve; it listens when this returns."""
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"listens\n":
+            raise RuntimeError(f"{' '.join(self._command)} ended with {self._process.wait()}")
+
+    def cut(self) -> None:
+        """Cut the stream, as pulling the plug would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 class VideoServer:

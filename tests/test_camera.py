@@ -17,7 +17,7 @@ from sensors.camera import CameraSensor
 from sensors.video import Kind, kind_of, opencv_backends, without_password
 from tests.mosquitto import free_port
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost
-from tests.streams import VideoServer, make_video
+from tests.streams import RtspServer, VideoServer, make_video
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,28 @@ async def test_the_stamps_of_a_stream_with_time_are_those_of_its_frames() -> Non
     assert sum(arrivals) == pytest.approx(sum(steps), abs=200 * MS)
 
 
-async def _lose(sensor: CameraSensor, server: VideoServer) -> None:
+async def test_an_rtsp_camera_asks_for_its_password_is_stamped_by_its_pts_and_comes_back() -> None:
+    server = RtspServer(fps=20, user="me:secret")
+    server.start()
+    try:
+        with pytest.raises(SensorError, match=r"rtsp://me:…@.+ does not answer .*; check address, user and password"):
+            await read_samples(CameraSensor("camera", device=f"rtsp://me:wrong@{server.address}"), 1)
+        sensor = CameraSensor("camera", device=f"rtsp://me:secret@{server.address}", stall_ns=2 * SECOND)
+        samples = await read_samples(sensor, 60)
+        steps = [b.t_ns - a.t_ns for a, b in pairwise(samples[-20:])]
+        assert steps == [pytest.approx(SECOND / 20, abs=2 * MS)] * 19
+        assert all(sample.t_ns <= sample.arrival_ns for sample in samples)
+        with pytest.raises(SensorError, match=r"rtsp://me:…@127\.0\.0\.1") as lost:
+            await _lose(sensor, server)
+        assert "secret" not in str(lost.value)
+        server.start()
+        samples, _ = await read_till_back(sensor, 5)
+        assert len(samples) == 5
+    finally:
+        server.cut()
+
+
+async def _lose(sensor: CameraSensor, server: VideoServer | RtspServer) -> None:
     """Cut the stream while it is read; ffmpeg may take a moment until it listens."""
     while True:
         try:
