@@ -54,12 +54,14 @@ class Deployment:
     calibration: Path | None = None
 
     @classmethod
-    def of(cls, model: Path, platform: Platform, *, precision: Precision, plans: Path) -> Deployment:
-        """Raises `EngineError`."""
+    def of(
+        cls, model: Path, platform: Platform, *, precision: Precision, plans: Path, axes: Axes | None = None
+    ) -> Deployment:
+        """`axes` are those of models.toml where nothing is said. Raises `EngineError`."""
         key = PlanKey.of(
             model,
             precision=precision,
-            axes=axes_of(model.name),
+            axes=axes or axes_of(model.name),
             flavour=platform.flavour,
             version=platform.version,
             device=platform.info.name,

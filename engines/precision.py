@@ -161,6 +161,9 @@ def _in_16_bits(model: Any) -> bytes:
     narrow = convert_float_to_float16(
         model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *WIDE_OPERATORS], disable_shape_infer=False
     )
+    once = {tuple(node.output): node for node in narrow.graph.node}  # it repeats a cast for each that reads it
+    del narrow.graph.node[:]
+    narrow.graph.node.extend(once.values())
     OnnxModel.graph_topological_sort(narrow.graph)  # its casts stand at the end
     content: bytes = narrow.SerializeToString()
     return content
