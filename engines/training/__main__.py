@@ -10,7 +10,7 @@ PARTS = ("face", "voice", "language", "fusion")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hand over to ``engines.training.<part>.main``; 2 where no part is named that there is."""
+    """Hand over to ``engines.training.<part>.main``; 2 where no such part is named, 1 if interrupted."""
     if not argv or argv[0] not in PARTS:
         asked = (
             f"training: {argv[0]!r} is none of what is trained\n" if argv and argv[0] not in ("-h", "--help") else ""
@@ -19,7 +19,11 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv and not asked else 2
     # By name and only now: each needs scikit-learn and packages of its own.
     module = importlib.import_module(f"engines.training.{argv[0]}")
-    return int(module.main(argv[1:]))
+    try:
+        return int(module.main(argv[1:]))
+    except KeyboardInterrupt:
+        print(f"\ntraining: {argv[0]} interrupted; the same command goes on from what it kept", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

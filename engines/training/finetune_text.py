@@ -97,12 +97,12 @@ def fine_tune(
             history.append(
                 {"epoch": epoch + 1, "loss": state["loss"], "dev_macro_f1": seen.macro_f1, "dev_nll": seen.nll}
             )
-            progress.console.print(f"after epoch {epoch + 1}: loss {state['loss']:.3f}, dev {seen}")
             whole = steps == len(order)
             state |= {"epoch": epoch + whole, "step": 0 if whole else steps, "history": history}
             _save(folder / "checkpoint.pt", reader, optimizer, state)
             torch.save(reader.state_dict(), folder / f"epoch-{epoch + 1}.pt")
             (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+            progress.console.print(f"after epoch {epoch + 1}: loss {state['loss']:.3f}, dev {seen}")
     reader.to("cpu").eval()
     return history
 

@@ -15,7 +15,7 @@ from engines.evaluation.metrics import TINY, Ints
 from engines.evaluation.run import AROUSED
 from engines.speaker import SpeakerHead
 from engines.training.linear import fit_temperature
-from engines.training.utterances import IN_PART, PLAIN, WAYS, Bools, Features
+from engines.training.utterances import TAUGHT, Bools, Features
 
 SHRINK = 0.1
 """Share of the correlations between features that is taken for chance (Ledoit & Wolf 2004)."""
@@ -57,7 +57,7 @@ class Corpus:
         sums = {
             (str(speaker), way): _sums(found.x[mask], y[mask], len(labels))
             for speaker in np.unique(speakers)
-            for way in WAYS
+            for way in TAUGHT
             if (mask := (speakers == speaker) & (found.way == way)).any()
         }
         return cls(found, y, speakers, tuple(labels), sums)
@@ -98,8 +98,12 @@ def stream(head: SpeakerHead, z: F64) -> F64:
 
 
 def coordinates(corpus: Corpus, speakers: Sequence[str]) -> tuple[F64, F64]:
-    """Mean (D,) and weight (D, K - 1) of linear discriminant analysis within speakers, without each one's own mean."""
-    sums = [[corpus.sums[speaker, way] for speaker in speakers if (speaker, way) in corpus.sums] for way in WAYS]
+    """Mean (D,) and weight (D, K - 1) of linear discriminant analysis within speakers, without each one's own mean.
+
+    A way of presenting utterances in which a label is never heard from these speakers is passed over.
+    """
+    sums = [[corpus.sums[speaker, way] for speaker in speakers if (speaker, way) in corpus.sums] for way in TAUGHT]
+    sums = [each for each in sums if each and np.sum([s.counts for s in each], axis=0).all()]
     labels = [additive(np.array([s.means for s in each]), np.array([s.counts for s in each]))[0] for each in sums]
     apart = np.mean([label - label.mean(axis=0) for label in labels], axis=0)  # (K, D)
     every = [s for each in sums for s in each]
@@ -132,7 +136,7 @@ def _placed(corpus: Corpus, speaker: str, coordinates: tuple[F64, F64]) -> Place
     mean, weight = coordinates
     return [
         ((corpus.found.x[mask].astype(np.float64) - mean) @ weight, corpus.y[mask])
-        for way in (PLAIN, IN_PART)
+        for way in TAUGHT
         if (mask := corpus.rows(speaker, way)).any()
     ]
 

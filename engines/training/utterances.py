@@ -1,4 +1,4 @@
-"""Labelled speech as the voice encoder hears it: its features, as recorded, and in part and in noise.
+"""Labelled speech as the voice encoder hears it: its features, as recorded, in part and in noise, and from far off.
 
 A folder holds speech and a ``labels.csv`` with the columns file and label, and perhaps speaker and split. Features are
 made by the run-time's own code and kept, block by block, so that work that was broken off goes on where it was.
@@ -22,6 +22,8 @@ from agent.types import AUDIO_RATE_HZ, F32, Audio, Sample
 from engines import Engine, open_engine
 from engines.models import ModelStore, sha256_of
 from engines.speech import find_speech
+from engines.training import rooms
+from engines.training.reference import TorchaudioError, torchaudio
 from engines.vad import Listener
 from engines.voice import features
 
@@ -31,6 +33,15 @@ BLOCK = 250
 """Utterances whose features are kept in one file."""
 FOLDS = 5
 """Into so many parts the utterances are dealt where nobody says who speaks."""
+PLAIN = "as they are"
+IN_PART = "parts in noise"
+FAR = "far off"
+ELSEWHERE = "far off, in rooms of another kind"
+"""How an utterance is presented; see `WAYS`."""
+NEAR = (PLAIN, IN_PART)
+"""What needs no torchaudio."""
+TAUGHT = (*NEAR, FAR)
+"""What heads are fitted to, as far as there is any of it; the rest only measures them."""
 Bools = npt.NDArray[np.bool_]
 
 
@@ -80,10 +91,11 @@ def read_rows(data: Path) -> list[Row]:
     return rows
 
 
-def gather(data: Path, files: Sequence[str], cache: Path) -> Features:
-    """The features of `files` in `data`; what `cache` has of the same models and files is not made again.
+def gather(data: Path, files: Sequence[str], cache: Path, ways: Sequence[str] = NEAR) -> Features:
+    """The features of `files` in `data` in these ways; what `cache` has of the same models and files is not made again.
 
-    The cache does not know of changes in the code that makes features: empty it after one.
+    The cache does not know of changes in the code that makes features: empty it after one. Raises
+    `engines.training.reference.TorchaudioError` where a way needs it.
     """
     store = ModelStore()
     models = [store.path("voice-activity"), store.path("voice-encoder")]
@@ -92,10 +104,10 @@ def gather(data: Path, files: Sequence[str], cache: Path) -> Features:
     cache.mkdir(parents=True, exist_ok=True)
     parts = []
     with Progress() as progress:
-        task = progress.add_task("features", total=len(WAYS) * len(files))
-        for n, way in enumerate(WAYS):
+        task = progress.add_task("features", total=len(ways) * len(files))
+        for way in ways:
             for start in range(0, len(files), BLOCK):
-                kept = cache / f"voice-{key}-{n}-{start // BLOCK:04}.npz"
+                kept = cache / f"voice-{key}-{list(WAYS).index(way)}-{start // BLOCK:04}.npz"
                 items = range(start, min(start + BLOCK, len(files)))
                 if not kept.exists():
                     _write(kept, list(_extract(data, files, items, way=way, activity=engines[0], embedding=engines[1])))
@@ -166,10 +178,31 @@ def with_noise(pcm: F32, snr_db: float, rng: np.random.Generator) -> F32:
     return np.asarray(pcm + noise * np.sqrt(power / np.mean(np.square(noise))), np.float32)
 
 
-PLAIN = "as they are"
-IN_PART = "parts in noise"
+def _far(pcm: F32, rng: np.random.Generator) -> F32:
+    """The utterance, or as often a part of it, from far off in a room, in noise."""
+    pcm = _part(pcm, rng) if rng.random() < 0.5 else pcm
+    return _noisy(rooms.far(pcm, rooms.decaying(rng)), rng)
+
+
+def _elsewhere(pcm: F32, rng: np.random.Generator) -> F32:
+    """From far off in one of some rooms of another kind, in noise 25 dB below."""
+    return with_noise(rooms.far(pcm, rooms.shoebox(int(rng.integers(rooms.SHOEBOXES)))), 25, rng)
+
+
 WAYS: Mapping[str, Callable[[F32, np.random.Generator], F32]] = {
     PLAIN: _as_it_is,
     IN_PART: _part_in_noise,
+    FAR: _far,
+    ELSEWHERE: _elsewhere,
 }
-"""How each utterance is presented in training."""
+"""How each utterance is presented."""
+
+
+def teachable(say: Callable[[str], None]) -> tuple[str, ...]:
+    """`TAUGHT`; where torchaudio does not load, which is said, without what is far off."""
+    try:
+        torchaudio()
+    except TorchaudioError as error:
+        say(f"training: no far speech is taught: {error}")
+        return NEAR
+    return TAUGHT

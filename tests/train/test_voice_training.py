@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from agent.types import AUDIO_RATE_HZ
 from engines.evaluation.metrics import report
 from engines.speaker import SpeakerHead
 from engines.training.speakers import Corpus, additive, fit, stream
-from engines.training.utterances import PLAIN, WAYS, Features, gather, read_rows, with_noise
+from engines.training.utterances import NEAR, PLAIN, Features, gather, read_rows, with_noise
 from engines.training.voice import main
 from tests.speech import say, store
 
@@ -26,7 +27,7 @@ def corpus(*, speakers: int = 6, each: int = 30, apart: float = 6.0) -> Corpus:
     rng = np.random.default_rng(1)
     y = np.tile(np.repeat(np.arange(3), each), 2 * speakers)
     who = np.repeat(np.arange(speakers), 6 * each)
-    way = np.tile(np.repeat(list(WAYS), 3 * each), speakers)
+    way = np.tile(np.repeat(NEAR, 3 * each), speakers)
     voices = apart * rng.normal(size=(speakers, 8))
     x = (5 * np.eye(3, 8)[y] + voices[who] + rng.normal(size=(len(y), 8))).astype(np.float32)
     names = np.array([f"s{i}" for i in who])
@@ -86,21 +87,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_from_a_folder_to_a_head(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def no_torchaudio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+
+
+@pytest.mark.usefixtures("no_torchaudio")
+def test_from_a_folder_to_a_head_without_torchaudio(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path)]
     assert main([*arguments, "--report", str(tmp_path)]) == 0
     head = SpeakerHead.load(tmp_path / "voice.npz")
     assert head.labels == ("happy", "sad")
     figures = json.loads((tmp_path / "voice.json").read_text(encoding="utf-8"))
     assert figures[PLAIN]["n"] == 3 * 12
+    assert figures["taught"] == list(NEAR)
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("training: no far speech is taught: torchaudio does not load")
+    assert "pip install 'torch==" in said
     assert figures["trained on"] == ["en-gb", "en-gb-scotland", "en-us"]
+
+
+@pytest.mark.usefixtures("no_torchaudio")
+def test_a_check_without_torchaudio_says_what_to_install(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(folder), "--check"]) == 2
+    assert "pip install 'torch==" in capsys.readouterr().out
 
 
 def test_features_are_made_once_and_work_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     files = [row.file for row in read_rows(folder)]
     first = gather(folder, files, tmp_path)
     kept = sorted(tmp_path.glob("*.npz"))
-    assert len(kept) == len(WAYS)
+    assert len(kept) == len(NEAR)
     kept[1].unlink()
     before = kept[0].stat().st_mtime_ns
     again = gather(folder, files, tmp_path)
@@ -114,3 +133,16 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path: Path, capsys: pytest.Capt
     assert "no column label" in capsys.readouterr().out
     (tmp_path / "labels.csv").write_text("file,label\na.wav,sad\nb.wav,happy\n", encoding="utf-8")
     assert [row.speaker for row in read_rows(tmp_path)] == ["part 0", "part 1"]
+
+
+@pytest.mark.usefixtures("no_torchaudio")
+def test_a_label_that_too_few_say_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if "scotland-sad" not in line]
+    for wave in folder.glob("*.wav"):
+        (tmp_path / wave.name).symlink_to(wave)
+    (tmp_path / "labels.csv").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    assert main(["--data", str(tmp_path), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path)]) == 2
+    assert "from at least 3 speakers" in (said := capsys.readouterr().out)
+    assert "there are: sad 2" in said
+    assert not (tmp_path / "voice.npz").exists()
