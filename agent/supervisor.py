@@ -7,10 +7,11 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.clock import MS, SECOND, Clock
 from agent.health.metrics import Metrics
+from agent.health.repeats import Repeats
 from agent.seams import Sensor, SensorError
 from agent.types import Sample, Watermark
 from agent.window import SourceState
@@ -134,13 +135,18 @@ class _Watch:
     clock: Clock
     metrics: Metrics
     backoff: Backoff
+    repeats: Repeats = field(default_factory=Repeats)
     said: str = ""
+    """What was said of the trouble that it is in."""
+    silent: bool = True
+    """Whether the newest that was said of it is not that it delivers."""
 
     def recovered(self) -> None:
         """Its first item came."""
-        log.info("sensor %s delivers", self.sensor.name)
+        if self.silent:
+            log.info("sensor %s delivers", self.sensor.name)
         self._mark(SourceState.LIVE)
-        self.said = ""
+        self.said, self.silent = "", False
 
     def steady(self) -> None:
         """It has delivered for long."""
@@ -151,9 +157,9 @@ class _Watch:
         self._mark(SourceState.FAILED)
         self.metrics.count(f"{self.sensor.name}.failures")
         pause_ns = self.backoff.next_ns()
-        if str(error) != self.said:  # the same words every half a minute would bury the others
-            self.said = str(error)
-            log.warning("sensor %s: %s; trying again in %.1f s", self.sensor.name, error, pause_ns / SECOND)
+        if str(error) != self.said and (message := self.repeats.due(str(error), self.clock.now_ns())):
+            self.said, self.silent = str(error), True
+            log.warning("sensor %s: %s; trying again in %.1f s", self.sensor.name, message, pause_ns / SECOND)
         return pause_ns
 
     def disabled(self) -> None:

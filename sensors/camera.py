@@ -13,11 +13,12 @@ import cv2
 
 from agent.clock import SECOND
 from agent.delivery.policy import Delivery, NeverDrop, Queue
+from agent.health.repeats import Repeats
 from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample, Source, Watermark
 from sensors.bridge import Bridge
 from sensors.livestamps import LiveStamps
-from sensors.video import CUT_OFF_NS, Format, Kind, kind_of, open_video, pts_ns, video_ns, without_password
+from sensors.video import CUT_OFF_NS, Format, Kind, as_opened, kind_of, open_video, pts_ns, video_ns, without_password
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class CameraSensor:
         self._stall_ns = stall_ns
         self._delivery = delivery
         self._hanging: Bridge[Sample] | None = None
+        self._repeats = Repeats()
 
     @property
     def held(self) -> bool:
@@ -93,6 +95,9 @@ class CameraSensor:
         """In the driver's thread: grab, stamp, retrieve, hand over."""
         capture = open_video(self.name, self._device, wanted=self._wanted, timeout_ns=self._stall_ns)
         try:
+            opened = as_opened(capture, self._device, self._wanted)
+            if message := self._repeats.due(opened, time.monotonic_ns()):
+                log.info("%s: %s", self.name, message)
             if self._kind is Kind.FILE:
                 self._play(capture, bridge)
             else:

@@ -14,6 +14,7 @@ import numpy as np
 
 from agent.clock import MS, SECOND
 from agent.delivery.policy import MaxAge, Queue
+from agent.health.repeats import Repeats
 from agent.seams import SensorError
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Watermark
 from sensors import portaudio
@@ -80,6 +81,7 @@ class MicrophoneSensor:
         self._delivery = delivery
         self._started_ns = 0
         self._hanging: Bridge[Block] | None = None
+        self._repeats = Repeats()
 
     @property
     def held(self) -> bool:
@@ -116,10 +118,10 @@ class MicrophoneSensor:
     def _drive(self, bridge: Bridge[Block]) -> None:
         """In the driver's thread: opening, stopping and closing block, and hang with a sound server that hangs."""
         with portaudio.open_input(self.name, self._device, settings=self._settings(bridge)) as stream:
-            log.info(
-                "%s: asked for %d Hz of %r, got %g Hz, %d channels, a latency of %.0f ms",
-                *(self.name, AUDIO_RATE_HZ, self._device, stream.samplerate, stream.channels, 1000 * stream.latency),
-            )
+            got = f"{stream.samplerate:g} Hz, {stream.channels} channels, a latency of {1000 * stream.latency:.0f} ms"
+            opened = f"asked for {AUDIO_RATE_HZ} Hz of {self._device!r}, got {got}"
+            if message := self._repeats.due(opened, time.monotonic_ns()):
+                log.info("%s: %s", self.name, message)
             self._started_ns = time.monotonic_ns()
             stream.start()
             while not bridge.stopping.wait(0.1):

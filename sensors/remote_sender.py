@@ -19,6 +19,7 @@ from agent.delivery.mailbox import Mailbox
 from agent.delivery.policy import Delivery, NeverDrop, Queue, Throttle
 from agent.delivery.rate import RateLimit
 from agent.health.metrics import Metrics
+from agent.health.repeats import Repeats
 from agent.mqtt import V311, connection, either, heed_cancellation
 from agent.remote.clocks import ClockId
 from agent.seams import Sensor
@@ -124,19 +125,20 @@ class Sender:
 
     async def _stay(self, job: Callable[[aiomqtt.Client], Coroutine[Any, Any, None]], said: str) -> None:
         """Do the job over a connection, again and again, until cancelled."""
-        backoff, problem = Backoff(), ""
+        backoff, problem, repeats, silent = Backoff(), "", Repeats(), True
         while True:
             try:
                 async with connection(self._settings, protocol=V311) as client:
                     heed_cancellation()
-                    log.info("broker %s: connected; %s", self._settings.broker, said)
+                    if silent:
+                        log.info("broker %s: connected; %s", self._settings.broker, said)
                     backoff.reset()
-                    problem = ""
+                    problem, silent = "", False
                     await either(job(client))
             except aiomqtt.MqttError as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    log.warning("broker %s: %s; trying again", self._settings.broker, problem)
+                if str(error) != problem and (message := repeats.due(str(error), self._clock.now_ns())):
+                    problem, silent = str(error), True
+                    log.warning("broker %s: %s; trying again", self._settings.broker, message)
             heed_cancellation()
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
 

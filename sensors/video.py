@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import re
 import sys
@@ -18,12 +17,10 @@ from agent.clock import MS, SECOND
 from agent.seams import SensorError
 from sensors.devices import find_cameras
 
-log = logging.getLogger(__name__)
-
 # OpenCV and the FFmpeg inside it write to stderr past our log, a line per damaged picture. Whoever wants to see that
 # sets these variables. FFmpeg's is read when the first video is opened; -8 is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-if "OPENCV_LOG_LEVEL" not in os.environ:
+if "OPENCV_LOG_LEVEL" not in os.environ and hasattr(cv2.utils, "logging"):  # Debian's build has no such module
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 CUT_OFF_NS = 2 * SECOND
@@ -92,9 +89,13 @@ def open_video(name: str, device: str, *, wanted: Format, timeout_ns: int) -> An
             capture = open_file(name, Path(device))
         case Kind.DEVICE:
             capture = _open_device(name, device, wanted)
-    got, backend = _format(capture), capture.getBackendName()
-    log.info("%s: asked for %s of %s, got %s (%s)", name, wanted, without_password(device), got, backend)
     return capture
+
+
+def as_opened(capture: Any, device: str, wanted: Format) -> str:
+    """What was asked for, and what is there."""
+    got, backend = _format(capture), capture.getBackendName()
+    return f"asked for {wanted} of {without_password(device)}, got {got} ({backend})"
 
 
 def open_file(name: str, path: Path) -> Any:

@@ -107,6 +107,23 @@ async def test_the_same_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -
     assert caplog.text.count("there is no camera 0") == 1
 
 
+async def test_a_sensor_that_flaps_is_said_to_and_summed_up_ever_more_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    clock, flaps_ = VirtualClock(), 400
+    _, _, _, metrics = await supervised(*[flaps(clock, after_ns=11 * SECOND)] * flaps_, delivers(frame(1)), clock=clock)
+    lines = [record.getMessage() for record in caplog.records]
+    failed = [line for line in lines if "trying again" in line]
+    assert metrics.counts["camera.failures"] == flaps_
+    assert len([line for line in lines if line == "sensor camera delivers"]) in (len(failed), len(failed) + 1)
+    assert 5 <= len(failed) <= 8, "at once, and after 1, 2, 4, 8, 16… minutes"
+    assert " times in the last " not in failed[0]
+    times = [int(line.split("(")[1].split()[0]) for line in failed[1:]]
+    assert times == sorted(times)
+    assert flaps_ / 2 < 1 + sum(times) <= flaps_
+    down = lines.index(failed[-1])
+    assert "sensor camera delivers" in lines[down:], "the last that is said is so"
+
+
 async def test_a_bug_in_a_sensor_is_not_taken_for_trouble_with_the_device() -> None:
     async def buggy() -> Steps:
         yield frame(1)

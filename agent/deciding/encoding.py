@@ -15,6 +15,7 @@ from agent.deciding.account import Timed
 from agent.deciding.selection import Selection
 from agent.deciding.wellformed import flaw
 from agent.health.metrics import Metrics
+from agent.health.repeats import Repeats
 from agent.seams import Encoder, EncoderError, Forgetful, Transcriber
 from agent.types import Modality, Reading, Sample, Utterance
 from agent.worker import Worker
@@ -50,6 +51,7 @@ class Encoding:
         self._workers = {m: Worker(f"encode {m}") for m in encoders}
         self._listener = Worker("transcribe")
         self._slow: dict[Modality, asyncio.Task[Timed | None]] = {}  # encoders that have not done with an older window
+        self._repeats = {m: Repeats() for m in Modality}
         self._failures: dict[Modality, str] = {}  # what was said of those that failed the last time
 
     @property
@@ -150,8 +152,9 @@ class Encoding:
         return timed
 
     def _failed(self, modality: Modality, said: str, end_ns: int) -> None:
-        """Count it, and say it unless the same was said before and nothing has gone well since."""
+        """Count it, and say it unless the same was said before, and nothing has gone well since, or not long ago."""
         self._metrics.count(f"encode.{modality}.failed")
-        if self._failures.get(modality) != said:
+        known = self._failures.get(modality) == said
+        if not known and (message := self._repeats[modality].due(said, end_ns)):
             self._failures[modality] = said
-            log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, end_ns, said)
+            log.warning("encoder %s failed in the window that ends at %d ns: %s", modality, end_ns, message)

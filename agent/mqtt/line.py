@@ -13,6 +13,7 @@ import aiomqtt
 from agent.clock import SECOND, Clock
 from agent.config import Mqtt
 from agent.health.metrics import Metrics
+from agent.health.repeats import Repeats
 from agent.mqtt.address import Address, in_the_clear
 from agent.mqtt.connection import V5, V311, Connection, RefusedError, connection, either, heed_cancellation
 from agent.mqtt.inlet import Inlet
@@ -81,6 +82,8 @@ class Line:
         self._mute = 0  # connections in a row that the broker did not answer
         self._short = 0  # connections in a row that did not last
         self._taken_over = False
+        self._repeats = Repeats()
+        self._silent = True  # the newest that was said of the broker is not that we are connected
         self._rivals = Rivals(settings, identifier=self._identifier, root=self._root, own=instance, clock=clock)
 
     async def run(self) -> None:
@@ -114,9 +117,9 @@ class Line:
                     problem = f"another client is called {self._identifier}, too, and took its place: set [agent] node"
                 elif lasted_ns <= HEALTHY_NS:
                     problem += f"; if this goes on, another client may be called {self._identifier}: set [agent] node"
-            if problem != said:
-                said = problem
-                log.warning("broker %s:%d: %s; trying again", self._address.host, self._address.port, problem)
+            if problem != said and (message := self._repeats.due(problem, self._clock.now_ns())):
+                said, self._silent = problem, True
+                log.warning("broker %s:%d: %s; trying again", self._address.host, self._address.port, message)
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
 
     async def _interrupted(self, lasted_ns: int, backoff: Backoff) -> bool:
@@ -131,6 +134,7 @@ class Line:
         self._short = 0
         await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())  # until it has said that it is there
         if await self._rivals.stand_aside(self._protocol):
+            self._silent = True
             return True
         if self._taken_over:
             backoff.attempts = max(backoff.attempts, PATIENT)
@@ -172,7 +176,9 @@ class Line:
 
     async def _serve(self, client: Connection) -> None:
         version = "5" if self._protocol is V5 else "3.1.1"
-        log.info("broker %s:%d: connected, MQTT %s", self._address.host, self._address.port, version)
+        if self._silent:
+            log.info("broker %s:%d: connected, MQTT %s", self._address.host, self._address.port, version)
+            self._silent = False
         self._metrics.count("mqtt.connections")
         self._outgoing.again()
         try:
