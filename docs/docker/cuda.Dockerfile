@@ -2,17 +2,20 @@
 #   docker build -f docs/docker/cuda.Dockerfile -t attune:cuda .
 #   docker run --rm --gpus all --device /dev/video0 --device /dev/snd -v attune:/cache attune:cuda
 # The first start answers on ONNX Runtime, builds its plans in the background, and keeps them in the volume.
+# CUDA 13 wants a driver from 580 on, and so do the newest wheels of TensorRT and cuda-bindings.
 ARG CUDA=13.0.1
 FROM nvidia/cuda:${CUDA}-devel-ubuntu24.04 AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends g++ git npm python3-dev python3-venv \
+RUN apt-get update && apt-get install -y --no-install-recommends g++ python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /attune
 COPY . .
-ENV CUDA_ROOT=/usr/local/cuda XDG_CACHE_HOME=/cache
-# pycuda is compiled here; TensorRT's wheels bring their libraries from NVIDIA's own index.
-RUN python3 -m venv .venv && .venv/bin/pip install --no-cache-dir -e '.[models,gpu]' \
+ENV XDG_CACHE_HOME=/cache
+# pycuda is compiled here, by the nvcc in the path, and without cuRAND: the image that runs it has no libcurand, without
+# which pycuda could not be loaded. TensorRT's wheels bring their libraries from NVIDIA's own index.
+RUN echo 'CUDA_ENABLE_CURAND = False' > /etc/aksetup-defaults.py \
+    && python3 -m venv .venv && .venv/bin/pip install --no-cache-dir -e '.[models,gpu]' \
     && .venv/bin/python launch.py models fetch
 
 FROM nvidia/cuda:${CUDA}-base-ubuntu24.04
@@ -25,5 +28,5 @@ COPY --from=build --chown=attune /cache /cache
 ENV XDG_CACHE_HOME=/cache
 USER attune
 WORKDIR /attune
-ENTRYPOINT [".venv/bin/python", "launch.py"]
+ENTRYPOINT ["/attune/.venv/bin/python", "launch.py"]
 CMD ["run"]
