@@ -181,7 +181,8 @@ def _open_stream(name: str, url: str, *, timeout_ns: int) -> Any:
     timeout_ms = timeout_ns // MS
     options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     # FFmpeg decodes several frames at once by default, which holds each back by as many frames as there are threads.
-    options += [cv2.CAP_PROP_N_THREADS, 1]
+    if hasattr(cv2, "CAP_PROP_N_THREADS"):  # OpenCV 4.6, of Debian 12 and Ubuntu 24.04, cannot be told
+        options += [cv2.CAP_PROP_N_THREADS, 1]
     capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, options)
     if not capture.isOpened():
         raise SensorError(

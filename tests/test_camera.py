@@ -16,6 +16,7 @@ from sensors.bridge import Bridge
 from sensors.camera import CameraSensor
 from sensors.video import Kind, kind_of, opencv_backends, without_password
 from tests.mosquitto import free_port
+from tests.outside import ROOT
 from tests.reading import left_behind, read_samples, read_till_back, read_till_lost
 from tests.streams import RtspServer, VideoServer, make_video
 
@@ -165,6 +166,27 @@ async def test_an_rtsp_camera_asks_for_its_password_is_stamped_by_its_pts_and_co
         assert len(samples) == 5
     finally:
         server.cut()
+
+
+OLDER_OPENCV = """
+import asyncio, sys
+import cv2
+del cv2.CAP_PROP_N_THREADS, cv2.utils.logging  # what OpenCV 4.6 of Debian 12 and Ubuntu 24.04 has not
+from sensors.camera import CameraSensor
+from tests.reading import read_samples
+print(len(asyncio.run(read_samples(CameraSensor("camera", device=sys.argv[1]), 5))))
+"""
+
+
+def test_the_opencv_of_a_distribution_will_do() -> None:
+    server = RtspServer()
+    server.start()
+    try:
+        words = [sys.executable, "-c", OLDER_OPENCV, f"rtsp://{server.address}"]
+        ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        server.cut()
+    assert ended.stdout == "5\n", ended.stderr
 
 
 async def _lose(sensor: CameraSensor, server: VideoServer | RtspServer) -> None:
