@@ -7,7 +7,10 @@ looks each of them up in what the real bindings offer. Which package it is does 
 from __future__ import annotations
 
 import importlib
+import threading
+from collections import deque
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol, cast
 
 from engines import EngineError
@@ -132,6 +135,8 @@ class Bindings(Protocol):
 
     def Runtime(self, logger: Any) -> Runtime: ...  # noqa: N802
 
+    def __hash__(self) -> int: ...
+
 
 CLASSES: dict[type[Any], str] = {
     Profile: "IOptimizationProfile",
@@ -165,16 +170,45 @@ def load_bindings() -> tuple[str, Bindings]:
     )
 
 
-def collecting_logger(bindings: Bindings) -> tuple[Any, list[str]]:
-    """A logger for `bindings`, and the list to which it adds what is worse than a warning."""
-    said: list[str] = []
+class Complaints:
+    """What TensorRT said that is worse than a warning, the newest `MOST`."""
+
+    MOST = 64
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[int, str]] = deque(maxlen=self.MOST)
+        self._lock = threading.Lock()
+
+    def add(self, line: str) -> None:
+        with self._lock:
+            self._lines.append((threading.get_ident(), line))
+
+    def taken(self) -> list[str]:
+        """Those of this thread, and of threads that TensorRT started, since it was last asked."""
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        with self._lock:
+            mine = [line for thread, line in self._lines if thread not in others]
+            left = [each for each in self._lines if each[0] in others]
+            self._lines.clear()
+            self._lines.extend(left)
+        return mine
+
+
+@cache
+def shared_logger(bindings: Bindings) -> tuple[Any, Complaints]:
+    """The logger for everything of `bindings`, and what comes to it.
+
+    TensorRT knows one logger at a time, the first, for as long as anything lives that was made with any: a second is
+    ignored, and the first must outlive them all. So this one lives as long as the process.
+    """
+    complaints = Complaints()
 
     class Logger(bindings.ILogger):  # type: ignore[misc, name-defined]  # the base is known at run time only
         def __init__(self) -> None:
             bindings.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            if int(severity) <= int(bindings.ILogger.ERROR) and len(said) < 64:
-                said.append(" ".join(message.split()))
+            if int(severity) <= int(bindings.ILogger.ERROR):
+                complaints.add(" ".join(message.split()))
 
-    return Logger(), said
+    return Logger(), complaints

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from engines import Array, EngineError, Tensor, rtx
-from engines.bindings import Bindings, Parser, Profile, collecting_logger, load_bindings
+from engines.bindings import Bindings, Complaints, Parser, Profile, load_bindings, shared_logger
 from engines.bindings import Tensor as NetworkTensor
 from engines.plans import Axes, PlanCache, PlanKey, StoredPlan
 
@@ -143,10 +143,10 @@ def build(
     that of the `bindings`; `workspace` is the device memory in bytes that building and running may use. Raises
     `EngineError` with the node's name.
     """
-    logger, said = collecting_logger(bindings)
+    logger, complaints = shared_logger(bindings)
     builder = bindings.Builder(logger)
     if builder is None:
-        raise EngineError(f"{name}: the builder does not start: {'; '.join(said) or 'no reason is given'}")
+        raise EngineError(f"{name}: the builder does not start: {_reason(complaints)}")
     network = builder.create_network(1 << int(bindings.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = bindings.OnnxParser(network, logger)
     if not parser.parse(model):
@@ -162,10 +162,13 @@ def build(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(
-            f"{name}: the builder gave no plan: {'; '.join(said[-3:]) or 'no reason is given'};"
-            ' set backend = "onnxruntime" for this encoder'
+            f'{name}: the builder gave no plan: {_reason(complaints)}; set backend = "onnxruntime" for this encoder'
         )
     return bytes(plan)
+
+
+def _reason(complaints: Complaints) -> str:
+    return "; ".join(complaints.taken()[-3:]) or "no reason is given"
 
 
 def _unsupported(parser: Parser) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engines import Array, EngineError, Tensor, check_feeds, rtx
-from engines.bindings import Context, Plan, collecting_logger
+from engines.bindings import Context, Plan, shared_logger
 from engines.cuda import Buffer, Graph, Memory, Stream
 from engines.platforms import Platform
 
@@ -77,7 +77,7 @@ class TrtEngine:
         self._wants_graphs = graphs
         self._shapes = shapes
         self._prepared: OrderedDict[tuple[Shape, ...], _Prepared] = OrderedDict()
-        logger, self._said = collecting_logger(platform.bindings)
+        logger, self._complaints = shared_logger(platform.bindings)
         try:
             with self._gpu.current(), ExitStack() as undo:
                 self._runtime = platform.bindings.Runtime(logger)
@@ -117,6 +117,11 @@ class TrtEngine:
                 self._undo.close()
         except self._gpu.errors as error:  # a device that has failed takes nothing back either
             raise EngineError(f"{self._name}: {self._platform} does not let go of it: {error}") from error
+
+    @property
+    def graphs(self) -> int:
+        """Sets of input shapes that are launched as a graph by now."""
+        return sum(prepared.graph is not None for prepared in self._prepared.values())
 
     def __str__(self) -> str:
         sides = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
@@ -255,8 +260,8 @@ class TrtEngine:
         return EngineError(f"{self._name}: {self._platform} {what}{self._reason()}")
 
     def _reason(self) -> str:
-        """What TensorRT said since it was last asked, as the end of a sentence."""
-        said, self._said[:] = self._said[-3:], []
+        """What TensorRT said to this thread since it was last asked, as the end of a sentence."""
+        said = self._complaints.taken()[-3:]
         return f" ({'; '.join(said)})" if said else ""
 
 

@@ -16,6 +16,7 @@ import pytest
 from agent.config import Config
 from agent.types import Modality, Sample
 from engines import Engine, EngineError, Placement, builder, open_engine, placement
+from engines.bindings import shared_logger
 from engines.encoders import open_encoders
 from engines.models import ModelStore
 from engines.ort import OrtEngine
@@ -78,6 +79,7 @@ def test_a_shape_is_enqueued_first_and_launched_as_a_graph_from_then_on(model: P
     for n in range(1, 4):
         np.testing.assert_array_equal(engine.infer(fed)["y"], eager)
         assert gpu.launches == before + n
+    assert engine.graphs == gpu.graphs == 2  # the stored input, by which the plan was checked, has the other
 
 
 def test_memory_is_made_once_and_given_back(model: Path) -> None:
@@ -117,6 +119,29 @@ def test_a_batch_beyond_the_profile_goes_in_several_and_a_length_beyond_it_is_na
         engine.infer({"x": np.ones((0, 2, 4), np.float32)})
 
 
+def test_all_engines_share_one_logger_and_each_thread_hears_its_own_complaints(model: Path) -> None:
+    """TensorRT keeps the first logger it is given for as long as any engine lives."""
+    platform = fake_platform()
+    logger, complaints = shared_logger(platform.bindings)
+    made = [built(replace(deployed(model), platform=platform)) for _ in range(2)]
+    made[0].close()
+    assert shared_logger(platform.bindings)[0] is logger
+    logger.log(1, "not\nenough memory")
+    logger.log(2, "a warning")
+    heard: list[list[str]] = []
+    elsewhere = threading.Thread(target=lambda: heard.append(complaints.taken()))
+    elsewhere.start()
+    elsewhere.join()
+    assert heard == [[]]
+    assert complaints.taken() == ["not enough memory"]
+    assert complaints.taken() == []
+    ended = threading.Thread(target=lambda: logger.log(1, "of a thread that TensorRT started, and ended"))
+    ended.start()
+    ended.join()
+    assert complaints.taken() == ["of a thread that TensorRT started, and ended"]
+    made[1].close()
+
+
 def test_a_device_that_fails_is_an_engine_error_with_the_reason(model: Path) -> None:
     gpu = FakeGpu()
     engine = built(deployed(model, gpu))
@@ -148,7 +173,7 @@ def test_what_cannot_be_recorded_as_a_graph_is_enqueued_every_time_and_said_once
     for length in (1, 1, 1, 2, 2, 2):
         x = np.full((1, length, 4), float(length), np.float32)
         np.testing.assert_allclose(engine.infer({"x": x})["y"], x @ WEIGHT, rtol=1e-6)
-    assert (gpu.launches, gpu.graphs) == (0, 0)
+    assert (gpu.launches, gpu.graphs, engine.graphs) == (0, 0, 0)
     assert caplog.text.count("linear.onnx: cannot be recorded as a CUDA graph, so every call is enqueued anew") == 1
 
 

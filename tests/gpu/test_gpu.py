@@ -78,6 +78,7 @@ def test_graph_and_eager_agree_bit_for_bit(platform: Platform, plans: Path, fed:
         for _ in range(3):  # enqueued, captured, launched again
             for output, array in graph.infer(feeds).items():
                 np.testing.assert_array_equal(array, wanted[output])
+    assert graph.graphs > eager.graphs == 0
     graph.close()
     eager.close()
 
