@@ -54,8 +54,8 @@ soak: setup $(VENV)/.installed-dev test-tools ## hours on the virtual clock, min
 	@$(BIN)/python -m tests.soak virtual --hours 8
 	@echo "== 1,000 reconnects"
 	@$(BIN)/python -m tests.soak reconnects --times 1000 2>/dev/null
-	@echo "== 10 minutes of the demo"
-	@$(BIN)/python -m tests.soak live --minutes 10
+	@echo "== 10 minutes of the demo, after its first 7"
+	@$(BIN)/python -m tests.soak live
 	@echo "== the faults, with 2,000 damaged files and messages a test"
 	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.outside import ROOT
+from tests.soak.__main__ import grew
 from tests.soak.usage import Trend, Usage, after
 
 
@@ -41,3 +42,12 @@ def test_a_camera_that_goes_again_and_again_leaves_nothing_behind(tmp_path: Path
 def test_a_trend_is_found_in_noise(grows_mib_per_h: float) -> None:
     seen = [Usage(s, 100 + grows_mib_per_h * s / 3600 + (s % 7) / 10, 3, 9) for s in range(0, 7200, 2)]
     assert Trend.of(seen).mib_per_h == pytest.approx(grows_mib_per_h, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("mib_per_h", "threads", "said"), [(0.0, 0, ""), (30.0, 0, "memory grew"), (0.0, 1, "threads grew")]
+)
+def test_what_grew_is_said(mib_per_h: float, threads: int, said: str) -> None:
+    """Ten minutes, with 4 MiB that come and go."""
+    seen = [Usage(s, 100 + mib_per_h * s / 3600 + s % 38 / 9, 3 + threads * (s > 400), 9) for s in range(0, 600, 2)]
+    assert grew(seen, most=1.0) == said
