@@ -3,14 +3,17 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import pytest
 
 from agent.mqtt import V5
+from agent.mqtt.sender import WINDOW
+from tests.faults.proxy import CHUNK, Proxy
 from tests.mosquitto import free_port, mosquitto
 from tests.publishing import NODE, collect, running, talker, version_of
 
@@ -115,6 +118,50 @@ async def test_a_broker_that_refuses_events_gets_them_when_it_does_not_any_more(
         async with mosquitto(port, tmp_path), consumer():
             await consumer.until(seq=2)
     assert [event["n"] for event in consumer.got] == [0, 1]
+
+
+class Unanswered(Proxy):
+    """A road that can hold back what the broker answers, while what it is told gets through."""
+
+    def __init__(self, to: int) -> None:
+        super().__init__(to)
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, made: Callable[[bytes], bytes]
+    ) -> None:
+        if made != self._spoilt:
+            await super()._carry(reader, writer, made)
+            return
+        while data := await reader.read(CHUNK):
+            await self.answers.wait()
+            writer.write(data)
+
+
+@pytest.mark.parametrize(
+    ("rules", "window"), [((), WINDOW), (("max_inflight_messages 3",), 3)], ids=["ours", "the broker's"]
+)
+async def test_so_many_are_on_the_way_and_no_more(rules: tuple[str, ...], window: int, tmp_path: Path) -> None:
+    port = free_port()
+    consumer = Consumer(port)
+    async with mosquitto(port, tmp_path, "allow_anonymous true", *rules), Unanswered(port) as road, consumer():
+        p = talker(f"mqtt://127.0.0.1:{road.port}")
+        async with running(p), asyncio.timeout(30):
+            p.event({"n": 0})
+            await p._outbox.drained.wait()
+            road.answers.clear()
+            for n in range(1, 3 * WINDOW):
+                p.event({"n": n})
+            await consumer.until(n=window)
+            async with aiomqtt.Client("127.0.0.1", port) as other:
+                await other.publish(f"{NODE}/event", '{"n": -1, "id": "other", "seq": 0}', qos=1)
+            await consumer.until(n=-1)
+            assert [event["n"] for event in consumer.got] == [*range(window + 1), -1]
+            road.answers.set()
+            await consumer.until(n=3 * WINDOW - 1)
+            await p._outbox.drained.wait()
+    assert [event["n"] for event in first_times(consumer.got) if event["n"] >= 0] == list(range(3 * WINDOW))
 
 
 async def killed_after(count: int, broker: str, first: int) -> list[int]:

@@ -255,7 +255,7 @@ async def test_the_broker_s_word_is_passed_on_once_a_state(tmp_path: Path) -> No
     port = free_port()
     heard: list[tuple[int, int]] = []
     p = talker(f"mqtt://127.0.0.1:{port}")
-    p._line._on_acknowledged = lambda end_ns, now_ns: heard.append((end_ns, now_ns))
+    p._line._sender._on_acknowledged = lambda end_ns, now_ns: heard.append((end_ns, now_ns))
     async with running(p), asyncio.timeout(20):
         for _ in range(2):  # the second time it is the same state
             async with mosquitto(port, tmp_path):

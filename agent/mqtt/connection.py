@@ -11,7 +11,8 @@ from typing import Any
 
 import aiomqtt
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import DisconnectFlags
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -25,10 +26,16 @@ V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 
 ANSWER_S = 5.0
 """How long the broker may take to answer; with a short keepalive half of that."""
+UNACKNOWLEDGED = 20
+"""Messages of QoS 1 that are on the way at most, which is what paho sends without holding any back."""
 TAKEN_OVER = 142
 """Session taken over (MQTT 5, table 2-6)."""
 INCOMING = 1024
 """Messages that wait to be looked at, at most; more are left out and counted."""
+
+
+Answer = asyncio.Future[str | None]
+"""The broker's to a message: why it refuses it, or None."""
 
 
 class RefusedError(Exception):
@@ -36,33 +43,72 @@ class RefusedError(Exception):
 
 
 class Connection(aiomqtt.Client):
-    """A client that sends one message at a time and says which were refused."""
+    """A client that says which messages were refused, and sends more of them than were acknowledged, in order.
+
+    Never more than `UNACKNOWLEDGED`, nor than the broker takes (MQTT 5, receive maximum).
+    """
 
     def __init__(self, *args: Any, protocol: aiomqtt.ProtocolVersion, **kwargs: Any) -> None:
         super().__init__(*args, protocol=protocol, **kwargs)
         self._v5 = protocol is V5
         self._thread = threading.get_ident()  # of the loop
-        self._turn = asyncio.Lock()
-        self._refused: str | None = None
+        self._room = asyncio.Semaphore(UNACKNOWLEDGED)
+        self._on_the_way: dict[int, Answer] = {}  # by packet identifier
         self.taken_over = False
         """Whether the broker ended it because another client has come by the same name. Only MQTT 5 tells."""
 
     async def deliver(self, message: Message, now_ns: int) -> None:
         """Publish; of QoS 1 until the broker has it. Raises `RefusedError`, and `aiomqtt.MqttError` when that fails."""
+        await self.acknowledged(await self.send(message, now_ns))
+
+    async def send(self, message: Message, now_ns: int) -> Answer:
+        """Publish, after what was sent before; the result is for `acknowledged`. Raises `aiomqtt.MqttError`."""
         properties = properties_of(message, now_ns) if self._v5 else None
-        async with self._turn:
-            self._refused = None
-            await self.publish(message.topic, message.payload, message.qos, message.retain, properties)
-            if self._refused:
-                raise RefusedError(self._refused)
+        answer: Answer = asyncio.get_running_loop().create_future()
+        if message.qos:
+            await self._room.acquire()
+        sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(sent.rc, "Could not publish message")
+        if message.qos:
+            self._on_the_way[sent.mid] = answer
+        else:
+            answer.set_result(None)
+        return answer
+
+    async def acknowledged(self, answer: Answer) -> None:
+        """Return once the broker has it. Raises `RefusedError`, and `aiomqtt.MqttError` when it does not answer."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                refused = await answer
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
+        if refused:
+            raise RefusedError(refused)
+
+    def _on_connect(
+        self,
+        client: Paho,
+        userdata: object,
+        flags: ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        """As aiomqtt, which does not look at what the broker can take."""
+        self._room = asyncio.Semaphore(min(UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", UNACKNOWLEDGED)))
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
         self, client: Paho, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
         """As aiomqtt, which does not look at the reason."""
-        if reason_code.is_failure:
-            self._refused = str(reason_code)
-        super()._on_publish(client, userdata, mid, reason_code, properties)
+        answer = self._on_the_way.pop(mid, None)
+        if answer is None:
+            super()._on_publish(client, userdata, mid, reason_code, properties)
+            return
+        self._room.release()
+        if not answer.done():  # else nobody waits any more
+            answer.set_result(str(reason_code) if reason_code.is_failure else None)
 
     def _on_disconnect(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +14,20 @@ from agent.config import Mqtt
 from agent.health.metrics import Metrics
 from agent.health.repeats import Repeats
 from agent.mqtt.address import Address, in_the_clear
-from agent.mqtt.connection import V5, V311, Connection, RefusedError, connection, either, heed_cancellation
+from agent.mqtt.connection import (
+    V5,
+    V311,
+    Connection,
+    connection,
+    either,
+    heed_cancellation,
+)
 from agent.mqtt.inlet import Inlet
 from agent.mqtt.message import Message
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.rival import Rivals
+from agent.mqtt.sender import Sender
 from agent.supervisor import Backoff
 
 log = logging.getLogger(__name__)
@@ -38,8 +45,6 @@ SUSPICIOUS = 2
 """Connections in a row that did not last: perhaps another client of our name takes our place again and again."""
 PATIENT = 6
 """Pauses after which the next is the longest."""
-TOLD = 64
-"""Topics that are remembered as told: who asks for answers chooses where they go."""
 
 
 class Line:
@@ -70,13 +75,18 @@ class Line:
         self._online = Message(f"{self._root}/availability", b"online", 1, retain=True, content_type="text/plain")
         self._offline = Message(f"{self._root}/availability", b"offline", 1, retain=True, content_type="text/plain")
         self._outgoing = outgoing
-        self._outbox = outbox
         self._inlet = inlet
         self._clock = clock
         self._metrics = metrics
-        self._on_acknowledged = on_acknowledged
-        self._acknowledged_ns = 0  # end of the newest window whose state the broker has
-        self._told: set[str] = set()  # topics of which the log says that the broker refuses them
+        self._sender = Sender(
+            settings,
+            root=self._root,
+            outgoing=outgoing,
+            outbox=outbox,
+            clock=clock,
+            metrics=metrics,
+            on_acknowledged=on_acknowledged,
+        )
         self._protocol = V311 if self._address.embedded else V5
         self._connected_ns: int | None = None
         self._mute = 0  # connections in a row that the broker did not answer
@@ -184,65 +194,21 @@ class Line:
         try:
             if topics := self._inlet.topics:
                 await client.subscribe(topics)
-            await self._deliver(client, self._online)
+            await self._sender.deliver(client, self._online)
             heed_cancellation()
             await either(
-                self._send(client), self._send_events(client), self._stay_online(client), self._inlet.receive(client)
+                self._sender.send(client),
+                self._sender.send_events(client),
+                self._stay_online(client),
+                self._inlet.receive(client),
             )
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError, TimeoutError):  # the will says the same
                 async with asyncio.timeout(GOODBYE_S):
-                    await self._deliver(client, self._offline)
+                    await self._sender.deliver(client, self._offline)
             raise
-
-    async def _send(self, client: Connection) -> None:
-        while True:
-            message = await self._outgoing.next()
-            try:
-                await self._deliver(client, message)
-            except aiomqtt.MqttError:
-                self._metrics.count("publish.dropped", not message.retain)  # a retained one is sent again
-                raise
-            self._metrics.count("publish.sent")
-            if message.retain and message.end_ns > self._acknowledged_ns:
-                self._acknowledged_ns = message.end_ns
-                if self._on_acknowledged:
-                    self._on_acknowledged(message.end_ns, self._clock.now_ns())
-
-    async def _send_events(self, client: Connection) -> None:
-        """One after the other, so that none overtakes another; one that the broker refuses holds up those after it."""
-        refusals = Backoff()
-        while True:
-            for row in await self._outbox.oldest():
-                event = _event(f"{self._root}/event", row.body)
-                while not await self._deliver(client, event):
-                    await self._clock.sleep_until(self._clock.now_ns() + refusals.next_ns())
-                refusals.reset()
-                self._outbox.acknowledge(row.seq)
-                self._metrics.count("outbox.sent")
 
     async def _stay_online(self, client: Connection) -> None:
         while True:
             await self._clock.sleep_until(self._clock.now_ns() + self._settings.keepalive)
-            await self._deliver(client, self._online)
-
-    async def _deliver(self, client: Connection, message: Message) -> bool:
-        """Whether the broker took the message; what it refuses is counted, and said once a topic."""
-        try:
-            await client.deliver(message, self._clock.now_ns())
-        except RefusedError as refused:
-            self._metrics.count("publish.refused")
-            known = message.topic in self._told or len(self._told) >= TOLD
-            if not known and message.payload:  # an empty one only tidies up
-                self._told.add(message.topic)
-                log.warning(
-                    "broker %s:%d: refuses %s: %s; allow it in the broker's access list",
-                    *(self._address.host, self._address.port, message.topic, refused),
-                )
-            return False
-        return True
-
-
-def _event(topic: str, body: bytes) -> Message:
-    said = json.loads(body)
-    return Message(topic, body, qos=1, trace=said.get("decision"), capture=said.get("time"))
+            await self._sender.deliver(client, self._online)

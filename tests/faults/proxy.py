@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 CHUNK = 1 << 14
 
@@ -32,7 +33,7 @@ class Proxy:
         self._bytes_per_s = 0
         self._random = random.Random(7)
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> Self:
         await self.accept()
         return self
 
