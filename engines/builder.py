@@ -144,9 +144,10 @@ def build(
     `EngineError` with the node's name.
     """
     logger, complaints = shared_logger(bindings)
-    builder = bindings.Builder(logger)
-    if builder is None:
-        raise EngineError(f"{name}: the builder does not start: {_reason(complaints)}")
+    try:
+        builder = bindings.Builder(logger)
+    except TypeError as error:  # what the bindings make of no builder at all
+        raise EngineError(f"{name}: the builder does not start: {_reason(complaints)}") from error
     network = builder.create_network(1 << int(bindings.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = bindings.OnnxParser(network, logger)
     if not parser.parse(model):

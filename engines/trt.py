@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engines import Array, EngineError, Tensor, check_feeds, rtx
-from engines.bindings import Context, Plan, shared_logger
+from engines.bindings import Context, Plan, Runtime, shared_logger
 from engines.cuda import Buffer, Graph, Memory, Stream
 from engines.platforms import Platform
 
@@ -80,7 +80,7 @@ class TrtEngine:
         logger, self._complaints = shared_logger(platform.bindings)
         try:
             with self._gpu.current(), ExitStack() as undo:
-                self._runtime = platform.bindings.Runtime(logger)
+                self._runtime = self._started(logger)
                 self._plan = self._read(plan)
                 self._ranges = {t.name: self._range(t) for t in self.inputs}
                 self._strategy = self._allocation()
@@ -126,6 +126,12 @@ class TrtEngine:
     def __str__(self) -> str:
         sides = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
         return f"{self._name} on {self._platform}: {' -> '.join(sides)}"
+
+    def _started(self, logger: Any) -> Runtime:
+        try:
+            return self._platform.bindings.Runtime(logger)
+        except TypeError as error:  # what the bindings make of no runtime at all
+            raise self._refused("has no runtime to offer") from error
 
     def _read(self, serialized: bytes) -> Plan:
         plan = self._runtime.deserialize_cuda_engine(serialized)

@@ -160,8 +160,10 @@ class FakeTensorRT:
 
     def __init__(self, gpu: FakeGpu | None = None) -> None:
         self._gpu = gpu
+        self.starts = True
 
     def Builder(self, logger: Any) -> "_Builder":
+        self._start(logger)
         return _Builder(logger)
 
     def OnnxParser(self, network: "_Network", logger: Any) -> "_Parser":
@@ -169,7 +171,13 @@ class FakeTensorRT:
 
     def Runtime(self, logger: Any) -> "_Runtime":
         assert self._gpu, "a runtime without a device crashes the process"
+        self._start(logger)
         return _Runtime(self._gpu, logger)
+
+    def _start(self, logger: Any) -> None:
+        if not self.starts:
+            logger.log(1, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
 class _Network:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ import pytest
 from agent.config import Config
 from agent.types import Modality, Sample
 from engines import Engine, EngineError, Placement, builder, open_engine, placement
-from engines.bindings import shared_logger
+from engines.bindings import Bindings, shared_logger
 from engines.encoders import open_encoders
 from engines.models import ModelStore
 from engines.ort import OrtEngine
@@ -26,7 +27,7 @@ from engines.swap import SwappingEngine
 from engines.trt import TrtEngine
 from sensors.session import open_session
 from tests.engine_contract import CONTRACT, WEIGHT, linear
-from tests.fakegpu import FakeGpu, fake_platform
+from tests.fakegpu import FakeGpu, FakeTensorRT, fake_platform
 from tests.outside import ROOT
 
 AXES = {"batch": (1, 2, 4), "length": (1, 3, 8)}
@@ -117,6 +118,22 @@ def test_a_batch_beyond_the_profile_goes_in_several_and_a_length_beyond_it_is_na
         engine.infer({"x": np.ones((1, 9, 4), np.float32)})
     with pytest.raises(EngineError, match="takes 1 to 4 along batch of x, was given 0"):
         engine.infer({"x": np.ones((0, 2, 4), np.float32)})
+
+
+def test_a_tensorrt_that_does_not_start_is_an_engine_error_with_its_reason(model: Path) -> None:
+    deployment = deployed(model)
+    built(deployment).close()
+    stored = deployment.cache.load(deployment.key)
+    assert stored
+    broken = FakeTensorRT(FakeGpu())
+    broken.starts = False
+    bindings = cast(Bindings, broken)
+    platform = replace(deployment.platform, bindings=bindings)
+    reason = r"CUDA initialization failure with error: 35"
+    with pytest.raises(EngineError, match=rf"has no runtime to offer \({reason}\)"):
+        replace(deployment, platform=platform).opened(stored)
+    with pytest.raises(EngineError, match=f"linear: the builder does not start: {reason}"):
+        builder.build(bindings, model.read_bytes(), name="linear", axes=AXES)
 
 
 def test_all_engines_share_one_logger_and_each_thread_hears_its_own_complaints(model: Path) -> None:
