@@ -102,8 +102,8 @@ async def supervise(
     The pauses grow until it has delivered for `STEADY_NS`.
 
     While the ``switch`` is off its stream is closed, its sources are ``DISABLED``, and nothing is fed, also not what
-    comes while it closes. When that is on again the stream is opened anew, at once: a file from its beginning. One that
-    hangs in closing is not opened a second time before it has closed.
+    comes while it closes. When that is on again the stream is opened anew, at once: a file from its beginning, a
+    recorded session where it stopped. One that hangs in closing is not opened a second time before it has closed.
     """
     switch = switch or Switch()
     watch = _Watch(sensor, mark, clock=clock, metrics=metrics, backoff=backoff or Backoff())

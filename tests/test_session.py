@@ -258,6 +258,38 @@ async def test_a_loop_goes_on_with_the_time_line(tmp_path: Path) -> None:
     assert arrivals == sorted(arrivals)
 
 
+@pytest.mark.parametrize("stops", [[0], [1], [7, 0, 20], [60]])
+async def test_after_a_pause_it_goes_on_where_it_stopped(tmp_path: Path, stops: list[int]) -> None:
+    """However often, and in the second round, too: every event once, later by as long as it was closed."""
+    session = Session.open(make_session(tmp_path / "s", seconds=0.5))
+    recorded = [arrival_ns(event) for event in session.events()]
+    clock = VirtualClock()
+    sensor = ReplaySensor(session, clock=clock, loop=True)
+    found: list[int] = []
+    paused_ns = 0
+
+    async def time_goes_on() -> None:
+        while True:
+            await asyncio.sleep(0)
+            if (next_ns := clock.next_ns()) is not None:
+                clock.advance_to(next_ns)
+
+    going_on = asyncio.create_task(time_goes_on())
+    for more in [*stops, 2 * len(recorded)]:
+        async with aclosing(sensor.stream()) as stream:
+            async for item in stream:
+                assert clock.now_ns() == arrival_ns(item)
+                found.append(arrival_ns(item) - paused_ns)
+                if len(found) > 2 * len(recorded) or (more := more - 1) <= 0:
+                    break
+        clock.advance_to(clock.now_ns() + 10 * SECOND)
+        paused_ns += 10 * SECOND
+    going_on.cancel()
+    rounds = [at_ns + n * session.duration_ns for n in range(3) for at_ns in recorded]
+    assert len(found) > 2 * len(recorded)
+    assert found == rounds[: len(found)]
+
+
 @pytest.mark.parametrize("loop", [False, True])
 async def test_damage_found_while_playing_is_said_and_ends_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, loop: bool
