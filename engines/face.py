@@ -19,9 +19,10 @@ import numpy as np
 from agent.types import F32, F64, U8, Evidence, Frame, Modality, Reading, Region, Sample
 from engines import Backend, Engine, open_engine
 from engines.detector import Cascade, Detector, Face, FaceFinder
+from engines.familiarity import Familiarity
 from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
-from engines.portrait import Portrait, choose, quality, take
+from engines.portrait import Portrait, choose, take, visible
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,16 @@ class FaceEncoder:
     modality = Modality.VISION
 
     def __init__(
-        self, *, finder: FaceFinder, networks: Networks, head: ProjectedHead, rate_hz: float = RATE_HZ
+        self,
+        *,
+        finder: FaceFinder,
+        networks: Networks,
+        head: ProjectedHead,
+        familiar: Familiarity,
+        rate_hz: float = RATE_HZ,
     ) -> None:
-        """`head` reads the `features` that `networks` give and speaks the agent's labels.
+        """`head` reads the `features` that `networks` give and speaks the agent's labels, `familiar` what the close
+        network gives (`described`).
 
         Of each source one frame in 1/`rate_hz` seconds is looked at.
         """
@@ -84,6 +92,7 @@ class FaceEncoder:
         self._finder = finder
         self._networks = networks
         self._head = head
+        self._familiar = familiar
         self._slot_ns = round(1e9 / rate_hz)
         self._looks: WeakKeyDictionary[Sample, _Look] = WeakKeyDictionary()
         self._warned: set[str] = set()
@@ -106,6 +115,7 @@ class FaceEncoder:
             finder=open_finder(store, backend=backend),
             networks=Networks.open(store, backend=backend),
             head=Head.load(store.path("face-head")).onto(labels, mapping),
+            familiar=Familiarity.load(store.path("face-familiar")),
             rate_hz=rate_hz,
         )
 
@@ -168,8 +178,9 @@ class FaceEncoder:
             return
         wide, close = views([shown for _, _, shown in seen], self._networks)
         probs = self._head.posterior(np.concatenate([wide, close], axis=1))
-        for (sample, face, shown), row, embedding in zip(seen, probs, wide, strict=True):
-            self._looks[sample] = _Look(row, embedding, quality(face, shown.grey), regions[sample])
+        known = self._familiar.of(close)
+        for (sample, face, shown), row, embedding, share in zip(seen, probs, wide, known.tolist(), strict=True):
+            self._looks[sample] = _Look(row, embedding, visible(face, shown.grey) * share, regions[sample])
 
     def _picture(self, sample: Sample) -> U8 | None:
         """The frame's pixels, or None, with one warning per source, where they are not what `Frame` promises."""

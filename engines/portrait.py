@@ -1,12 +1,14 @@
 """One face cut out of a frame, upright, close and grey or wide and in colour, and how well it can be read.
 
-The parts of the quality are each 0..1 and flat at 1 over what is ordinary, so that their product drops only where
+The parts of what is visible are each 0..1 and flat at 1 over what is ordinary, so that their product drops only where
 something is wrong. Where they bend was set on pictures from the press (``labels.csv`` of `engines.training.face`) and
-on copies of them that were blurred, darkened and shrunk.
+on copies of them that were blurred, darkened and shrunk. The other half of a face's quality is how familiar it looks to
+the close network (`engines.familiarity`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,9 +99,13 @@ def window(face: Face, out: int, margin: float) -> tuple[F64, int]:
     return np.column_stack([right * step, down * step, corner]), pixels
 
 
-def quality(face: Face, grey: U8) -> float:
-    """0..1: how well the face can be read, from its box and points, and from its cut-out (SIDE, SIDE)."""
-    return certainty(face.score) * size(face) * pose(face) * exposure(grey) * sharpness(grey)
+def visible(face: Face, grey: U8) -> float:
+    """0..1: how well the face can be seen, from its box and points, and from its cut-out (SIDE, SIDE).
+
+    The root of the product of the parts: of spoilt faces that were kept out of the training, posteriors to the power of
+    the product itself are less likely than to its root (`engines.training.quality`).
+    """
+    return math.sqrt(certainty(face.score) * size(face) * pose(face) * exposure(grey) * sharpness(grey))
 
 
 def certainty(score: float) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 from agent.types import F32, Evidence, Modality, Reading, Sample, Utterance
 from engines import Backend, Engine, open_engine
 from engines.arousal import ProsodicHead
+from engines.familiarity import Familiarity
 from engines.follower import Follower, VoiceHead
 from engines.head import Projection
 from engines.mel import log_mel
@@ -35,23 +36,36 @@ MEMORY_NS = 10_000_000_000
 
 
 class VoiceEncoder:
-    """Evidence from the samples of one or several microphones. The one with the best quality decides."""
+    """Evidence from the samples of one or several microphones. The one that can be heard best decides.
+
+    Its quality is that times how familiar it sounds; that of the `rivals`, which are not read, how well they are heard.
+    """
 
     modality = Modality.AUDIO
 
     def __init__(
-        self, *, activity: Engine, embedding: Engine | None, head: VoiceHead[Any], projection: Projection
+        self,
+        *,
+        activity: Engine,
+        embedding: Engine | None,
+        head: VoiceHead[Any],
+        projection: Projection,
+        familiar: Familiarity | None = None,
     ) -> None:
-        """`projection` is from the head's labels to the agent's; without an embedding the head gets prosody alone."""
+        """`projection` is from the head's labels to the agent's; without an embedding the head gets prosody alone.
+
+        `familiar` reads the same features as the head; without it every voice counts as familiar.
+        """
         self._activity = activity
         self._embedding = embedding
         self._head = head
         self._projection = projection
+        self._familiar = familiar
         self._prior = projection.prior(head.prior)
         self._listeners: dict[str, Listener] = {}
         self._followers: dict[str, Follower[Any]] = {}
         self._newest: dict[str, Evidence] = {}
-        """By source, the last evidence."""
+        """By source, the last evidence; its quality is how familiar it sounded."""
 
     @classmethod
     def open(
@@ -73,6 +87,7 @@ class VoiceEncoder:
             embedding=open_engine(store.path(model), backend),
             head=head,
             projection=Projection(head.labels, labels, mapping),
+            familiar=Familiarity.load(store.path("voice-familiar")),
         )
 
     @classmethod
@@ -145,14 +160,15 @@ class VoiceEncoder:
                 source=source,
                 probs=self._projection.posterior(own[np.newaxis])[0],
                 prior=self._prior,
-                quality=speech.quality,
+                quality=1.0 if self._familiar is None else float(self._familiar.of(heard[np.newaxis])[0]),
                 t_ns=speech.end_ns,
                 engine=(self._embedding or self._activity).backend,
                 dimensions=MappingProxyType({} if arousal is None else {"arousal": arousal}),
                 embedding=heard if self._embedding else None,
             )
         follower.settle(speech)
-        return replace(self._newest[source], quality=speech.quality)
+        newest = self._newest[source]
+        return replace(newest, quality=newest.quality * speech.quality)
 
 
 def features(pcm: F32, embedding: Engine | None) -> F32:

@@ -13,8 +13,9 @@ from agent.types import F32, U8, Evidence, Modality, Sample
 from engines import Array
 from engines.detector import Detector, Face
 from engines.face import FAR_BORDER, FaceEncoder, Networks, features, near_then_far, views
+from engines.familiarity import Familiarity
 from engines.head import Head
-from engines.portrait import SIDE, WIDE_SIDE, Portrait, choose, cut, exposure, pose, quality, sharpness, size, take
+from engines.portrait import SIDE, WIDE_SIDE, Portrait, choose, cut, exposure, pose, sharpness, size, take, visible
 from tests.faces import EYES, engine, portrait, scene, shot, store
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -38,6 +39,7 @@ class Parts:
             finder=near_then_far(self.near, self.far),
             networks=Networks(self.close, self.wide),
             head=Head.load(store().path("face-head")).onto(LABELS),
+            familiar=Familiarity.load(store().path("face-familiar")),
             rate_hz=rate_hz,
         )
 
@@ -337,7 +339,7 @@ def moved(face: Face, *, to: tuple[float, float], scale: float) -> Face:
 
 def test_blur_darkness_light_distance_and_a_turned_head_lower_the_quality() -> None:
     face, grey = face_of(portrait())
-    good = quality(face, grey)
+    good = visible(face, grey)
     assert good > 0.6
     blurs = [sharpness(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (0.3, 1.5, 2, 3)]
     assert blurs == sorted(blurs, reverse=True)
@@ -353,6 +355,6 @@ def test_blur_darkness_light_distance_and_a_turned_head_lower_the_quality() -> N
     turned = moved(face, to=(0, 0), scale=1)
     turned.points[2] = turned.points[1]  # the nose in front of an eye
     assert pose(turned) == 0
-    assert quality(turned, grey) == 0
+    assert visible(turned, grey) == 0
     turned.points[0] = turned.points[1]
     assert pose(turned) == 0

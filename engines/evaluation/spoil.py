@@ -60,7 +60,7 @@ class Spoilt:
         """With letters missing or taken for others."""
         rng = _rng(item)
         letters = [
-            letter if not letter.isalpha() or rng.random() >= LOST[self.grade - 1] else _mistyped(rng)
+            letter if not letter.isalpha() or rng.random() >= LOST[self.grade - 1] else mistyped(rng)
             for letter in self.data.text(item)
         ]
         return "".join(letters)
@@ -74,7 +74,8 @@ def pink(length: int, rng: np.random.Generator) -> F32:
     return np.asarray(noise / max(noise.std(), 1e-9), np.float32)
 
 
-def _mistyped(rng: np.random.Generator) -> str:
+def mistyped(rng: np.random.Generator) -> str:
+    """What comes of a letter: nothing, or another one."""
     return "" if rng.random() < 0.5 else chr(ord("a") + int(rng.integers(26)))
 
 

@@ -20,8 +20,9 @@ from agent.types import F32, U8
 from engines import Engine, open_engine
 from engines.detector import Face, FaceFinder
 from engines.face import both_ways, colours, described, mirrored_mean, near_then_far
+from engines.familiarity import Familiarity
 from engines.models import ModelStore, sha256_of
-from engines.portrait import Portrait, choose, quality, take
+from engines.portrait import Portrait, choose, take, visible
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -122,12 +123,15 @@ def gather(
         looks = list(_looks(folder, files, near_then_far(near, far), tick))
         _describe(looks, close, wide, kept)
     with np.load(kept / "rest.npz", allow_pickle=False) as arrays:
-        rest = {name: arrays[name] for name in ("close", "before", "quality", "item")}
-    return Shown(stems=np.load(kept / "stems.npy", mmap_mode="r"), **rest)
+        rest = {name: arrays[name] for name in ("close", "before", "visible", "item")}
+    n, ways, d = rest["close"].shape
+    known = Familiarity.load(ModelStore().path("face-familiar")).of(rest["close"].reshape(n * ways, d))
+    quality = rest.pop("visible") * known.reshape(n, ways)
+    return Shown(stems=np.load(kept / "stems.npy", mmap_mode="r"), quality=quality, **rest)
 
 
 Look = tuple[int, list[Portrait], list[float]]
-"""Of a picture with a face: its place, its portrait in each way, and the quality of these."""
+"""Of a picture with a face: its place, its portrait in each way, and how well each can be seen."""
 
 
 def _describe(looks: Sequence[Look], close: Engine, wide: Engine, folder: Path) -> None:
@@ -150,7 +154,7 @@ def _describe(looks: Sequence[Look], close: Engine, wide: Engine, folder: Path) 
         allow_pickle=False,
         close=np.concatenate(close_rows).reshape(n, ways, -1),
         before=np.concatenate(wide_rows).reshape(n, ways, -1),
-        quality=np.array([good for _, _, good in looks]),
+        visible=np.array([seen for _, _, seen in looks]),
         item=np.array([place for place, _, _ in looks], np.intp),
     )
     draft.replace(folder / "rest.npz")
@@ -167,7 +171,7 @@ def _looks(folder: Path, files: Sequence[str], finder: FaceFinder, tick: Callabl
             rng = np.random.default_rng((SEED, i))
             moved = _moved(face, rng)
             portraits = [take(frame, face), take(spoil(frame, rng, width=face.width), moved)]
-            yield i, portraits, [quality(face, portrait.grey) for portrait in portraits]
+            yield i, portraits, [visible(face, portrait.grey) for portrait in portraits]
         tick(start + len(frames))
 
 

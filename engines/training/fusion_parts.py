@@ -24,7 +24,7 @@ from engines.evaluation.present import Answer, Items, answers
 from engines.evaluation.spoil import Spoilt
 from engines.head import Projection
 from engines.models import ModelStore
-from engines.training import comments, face_data
+from engines.training import comments, face_data, familiar
 from engines.training.speakers import Corpus, fit
 from engines.training.utterances import IN_PART, PLAIN, Features, Row, gather, read_rows
 from engines.training.voice import HELD_OUT
@@ -159,7 +159,9 @@ def _stranger(config: Config, corpus: Corpus, speakers: Sequence[str]) -> VoiceE
     store, head = ModelStore.configured(config.models), fit(corpus, speakers)
     activity, embedding = (open_engine(store.path(f"voice-{name}"), "onnxruntime") for name in ("activity", "encoder"))
     projection = Projection(head.labels, config.agent.labels)
-    return VoiceEncoder(activity=activity, embedding=embedding, head=head, projection=projection)
+    own = np.isin(corpus.speakers, speakers) & (corpus.found.way == PLAIN)
+    known = familiar.fit(corpus.found.x[own], corpus.speakers[own])
+    return VoiceEncoder(activity=activity, embedding=embedding, head=head, projection=projection, familiar=known)
 
 
 def _heard(config: Config, encoder: VoiceEncoder, data: Items) -> list[Answer]:
