@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,34 @@ async def test_encoders_forget_the_sources() -> None:
     await living.on(2)
     await living.agent.pause()
     assert forgotten == ["camera"]
+    await living.end()
+
+
+async def test_encoders_forget_also_where_one_hangs_and_sensing_is_on_again_before_it_has_done() -> None:
+    clock, forgotten = VirtualClock(), list[tuple[str, int]]()
+    camera, microphone = Camera(clock), Camera(clock, "microphone", MICROPHONE)
+    microphone.fails = SensorError("none there")
+    living = Living(clock, camera, microphone)
+    hung, release = threading.Event(), threading.Event()
+
+    def hang(samples: Sequence[Sample]) -> Reading:
+        hung.set()
+        assert release.wait(10)
+        return happy(samples)
+
+    living.encoder._answer = hang
+    for encoder in living.pipeline._encoding.encoders.values():
+        encoder.forget = lambda name: forgotten.append((name, len(living.encoder.shown)))  # type: ignore[attr-defined]
+    await pass_by(clock, 2 * HOP_NS)
+    assert await asyncio.to_thread(hung.wait, 10)
+    pausing = asyncio.create_task(living.agent.pause())
+    await pass_by(clock, clock.now_ns() + CLOSE_NS)
+    assert await pausing == ()
+    living.agent.resume()
+    assert ("camera", 1) not in forgotten
+    release.set()
+    assert VISION in (await living.on(4))[-1].modalities
+    assert sorted(forgotten) == [("camera", 1), ("microphone", 1)], "each, and before it was shown anything new"
     await living.end()
 
 

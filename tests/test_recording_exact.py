@@ -135,7 +135,8 @@ async def test_windows_that_are_cut_anew_hold_the_same(tmp_path: Path) -> None:
         }
 
 
-async def test_a_pause_is_one_in_the_replay_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("early", [False, True], ids=["", "it is over before the encoder has done"])
+async def test_a_pause_is_one_in_the_replay_too(tmp_path: Path, *, early: bool) -> None:
     """Sensing is switched off while the camera's encoder is at work on a window, and another window waits."""
     config = settings(tmp_path)
     hung, release = threading.Event(), threading.Event()
@@ -150,20 +151,27 @@ async def test_a_pause_is_one_in_the_replay_too(tmp_path: Path) -> None:
         await clock.sleep_until(clock.now_ns() + 600 * MS)
         pausing = asyncio.create_task(control.handle("pause", b""))
         await clock.sleep_until(clock.now_ns() + 20 * MS)
-        release.set()
-        assert (await pausing).ok
+        if not early:
+            release.set()
+            assert (await pausing).ok
         await clock.sleep_until(clock.now_ns() + 700 * MS)
         assert (await control.handle("resume", b"")).ok
+        if early:
+            await pausing
+            await clock.sleep_until(clock.now_ns() + 20 * MS)
+            release.set()
 
     encoders = [Moody(Modality.VISION, also=hang), Moody(Modality.AUDIO), Moody(Modality.TEXT)]
     live = await recorded_live(config, seconds=8, encoders=encoders, meanwhile=pause)
-    there = [bool(d.window.parts) for d in live]
-    off = there.index(False)
-    assert any(there[off:])
     session = opened(tmp_path)
     assert [e.what.on for e in session.entries() if isinstance(e.what, Switched)] == [False, True]
     again = await played(session, config)
     assert [timeless(p.decided.decision) for p in again] == [timeless(d.decision) for d in live]
+    if early:  # by when a window was decided again, sensing was on
+        return
+    there = [bool(d.window.parts) for d in live]
+    off = there.index(False)
+    assert any(there[off:])
     other = config.model_copy(update={"agent": config.agent.model_copy(update={"max_samples": 3999})})
     anew = await played(session, other)
     assert [Modality.VISION in p.decided.window.parts for p in anew].index(False) >= off

@@ -90,11 +90,17 @@ class Encoding:
         return {m: task.result() for m, task in tasks.items() if task.done()}
 
     async def forget(self, sources: Callable[[Modality], Collection[str]]) -> None:
-        """Have the encoders forget what they remember of the sources of their modality; returns when they have."""
-        for modality, encoder in self.encoders.items():
-            if isinstance(encoder, Forgetful):
-                for source in sources(modality):
-                    await self._workers[modality].run(partial(encoder.forget, source))
+        """Have the encoders forget what they remember of the sources of their modality; returns when they have.
+
+        Cancelling gives up waiting alone: each forgets before it encodes anything more, whatever hangs now.
+        """
+        forgetting = [
+            asyncio.create_task(self._workers[modality].run(partial(encoder.forget, source)), name=f"forget {source}")
+            for modality, encoder in self.encoders.items()
+            if isinstance(encoder, Forgetful)
+            for source in sources(modality)
+        ]
+        await asyncio.gather(*map(asyncio.shield, forgetting))
 
     async def transcribe(self, utterance: Utterance) -> str | None:
         """The words of an utterance; None when none were understood."""
