@@ -26,7 +26,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, done in the thread. Cancelling gives up waiting; work that has begun goes on."""
+        """What `work` returns or raises, done in the thread. Cancelling gives up waiting; begun work goes on."""
         future: Future[T] = Future()
         if self._thread is None:
             self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
