@@ -1,4 +1,7 @@
-"""``python -m engines.training face|voice|language|fusion``: train a head and write it to ``engines/weights``."""
+"""``python -m engines.training face|voice|language|fusion``: train a head and write it to ``engines/weights``.
+
+``quality`` measures whether the encoders' qualities tell errors, and works out what is familiar to them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-PARTS = ("face", "voice", "language", "fusion")
+PARTS = ("face", "voice", "language", "fusion", "quality")
 
 
 def main(argv: Sequence[str]) -> int:
