@@ -112,9 +112,8 @@ class TrtEngine:
 
     def close(self) -> None:
         try:
-            with self._gpu.current():
+            with self._gpu.current(), self._undo:  # which goes last, and whatever the first runs into
                 self._forget()
-                self._undo.close()
         except self._gpu.errors as error:  # a device that has failed takes nothing back either
             raise EngineError(f"{self._name}: {self._platform} does not let go of it: {error}") from error
 
