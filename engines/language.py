@@ -6,6 +6,7 @@ word pieces → multilingual-e5 → a head. Emoji are spelled out first.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ from engines.head import Head, ProjectedHead
 from engines.models import ModelStore
 from engines.sentences import SentenceReader
 from engines.wording import language, quality, quality_chinese, spell_out
+
+log = logging.getLogger(__name__)
 
 HALF_LIFE_NS = 3_000_000_000
 """A text counts half as much as one that came this much later."""
@@ -106,7 +109,11 @@ class LanguageEncoder:
             return cls(english, languages=languages)
         for name in CHINESE:
             store.path(name)  # what is wrong with it is said now, not when the first text comes
-        other = Head.load(store.path("chinese-head")).under(head.prior)
+        other = Head.load(store.path("chinese-head"))
+        if other.labels != head.labels:
+            log.warning("Chinese is not read: its head has the labels %s, not language-head's", ", ".join(other.labels))
+            return cls(english, languages=languages)
+        other = other.under(head.prior)
 
         def chinese() -> Tongue:
             reader = SentenceReader.open(store, "chinese", backend=backend, threads=threads)

@@ -58,6 +58,15 @@ def test_a_persons_own_table_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(shares, [0.3, 0, 0, 0.7, 0, 0, 0], atol=1e-6)
 
 
+def test_a_person_may_have_labels_of_his_own(tmp_path: Path) -> None:
+    rows = "text,label,split", "hm,bored,train", "go away,angry,val", "hooray,happy,test"
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    classes, splits = read(tmp_path)
+    assert classes.labels == classes.names == ("happy", "angry", "bored")
+    assert [splits[name].y.tolist() for name in ("train", "dev", "test")] == [[2], [1], [0]]
+    np.testing.assert_array_equal(splits["train"].targets @ classes.sums, [[0, 0, 1]])
+
+
 def test_a_table_without_splits_is_divided_the_same_every_time(tmp_path: Path) -> None:
     rows = ["text,label", *(f"text number {i},{LABELS[i % 7]}" for i in range(200))]
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -73,7 +82,7 @@ def test_a_table_without_splits_is_divided_the_same_every_time(tmp_path: Path) -
         ("train.tsv", "so good\t99\tid\n", "train.tsv, line 1"),
         ("labels.txt", "joy\nhunger", "labels.txt: not the 27 emotions"),
         ("labels.csv", "words,label\na,sad\n", "needs the columns text and label; found words, label"),
-        ("labels.csv", "text,label\nhm,bored\n", "text 1: the label 'bored' is none of neutral"),
+        ("labels.csv", "text,label\nhm,sad\nhm,\n", "text 2: has no label"),
         ("labels.csv", "text,label,split\nhm,sad,later\n", "the split 'later' is none of train"),
         ("labels.csv", "text,label,split\nhm,sad,train\n", "no text of the split dev"),
     ],

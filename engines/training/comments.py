@@ -39,12 +39,14 @@ class Classes:
     names: tuple[str, ...]
     """C of them."""
     group: Ints
-    """(C,), indices into `LABELS`."""
+    """(C,), indices into `labels`."""
+    labels: tuple[str, ...] = LABELS
+    """K of them."""
 
     @property
     def sums(self) -> F32:
         """(C, K): 1 where the class belongs to the label."""
-        return np.asarray(self.group[:, None] == np.arange(len(LABELS)), np.float32)
+        return np.asarray(self.group[:, None] == np.arange(len(self.labels)), np.float32)
 
     def target(self, shares: dict[str, float]) -> F32:
         """(C,) shares by the name of the class, or of the label where the classes are the labels themselves."""
@@ -63,7 +65,7 @@ class Split:
     targets: F32
     """(N, C), rows sum to 1."""
     y: Ints
-    """(N,), indices into `LABELS`, `MIXED` where the text has several."""
+    """(N,), indices into the labels, `MIXED` where the text has several."""
 
     def single(self) -> Split:
         """Only the texts that have one label."""
@@ -104,18 +106,19 @@ def _read_comments(path: Path, classes: Classes) -> Split:
 
 
 def _read_table(path: Path) -> tuple[Classes, dict[str, Split]]:
-    """A table with the columns ``text``, ``label`` and perhaps ``split`` (``val`` is dev)."""
-    classes = Classes(LABELS, np.arange(len(LABELS)))
+    """A table with the columns ``text``, ``label``, which may be anything, and perhaps ``split`` (``val`` is dev)."""
     parts: dict[str, tuple[list[str], list[F32]]] = {name: ([], []) for name in SPLITS}
     with path.open(encoding="utf-8", newline="") as stream:
         table = csv.DictReader(stream)
         if not {"text", "label"} <= set(table.fieldnames or ()):
             raise ValueError(f"{path}: needs the columns text and label; found {', '.join(table.fieldnames or ())}")
         rows = [row for row in table if spell_out(row["text"])]
+    labels = _labels({row["label"] for row in rows if row["label"]})
+    classes = Classes(labels, np.arange(len(labels)), labels)
     chance = np.random.default_rng(0).random(len(rows))
     for number, (row, drawn) in enumerate(zip(rows, chance, strict=True), start=1):
-        if row["label"] not in LABELS:
-            raise ValueError(f"{path}, text {number}: the label {row['label']!r} is none of {', '.join(LABELS)}")
+        if not row["label"]:
+            raise ValueError(f"{path}, text {number}: has no label")
         name = row["split"] if "split" in row else SPLITS[int(np.searchsorted(SHARES, drawn))]
         name = "dev" if name == "val" else name
         if name not in SPLITS:
@@ -126,6 +129,12 @@ def _read_table(path: Path) -> tuple[Classes, dict[str, Split]]:
         if not texts:
             raise ValueError(f"{path}: no text of the split {name}")
     return classes, {name: _split(texts, targets, classes) for name, (texts, targets) in parts.items()}
+
+
+def _labels(found: set[str]) -> tuple[str, ...]:
+    """`LABELS` where nothing else occurs; else those that occur, own ones last."""
+    own = sorted(found - set(LABELS))
+    return (*(label for label in LABELS if label in found), *own) if own else LABELS
 
 
 def _split(texts: Sequence[str], rows: Sequence[F32], classes: Classes) -> Split:

@@ -12,7 +12,7 @@ from agent.types import F32
 from engines.convert.bert import Bert, Words, draw, floats, whole
 from engines.convert.graph import Graph
 from engines.training.bert import Reader
-from engines.training.comments import LABELS, Classes
+from engines.training.comments import Classes
 
 LEAST = 1e-30
 """Added before a logarithm."""
@@ -42,7 +42,7 @@ def write(bert: Bert, head: dict[str, F32], sums: F32, path: Path) -> None:
     summed = graph.node("MatMul", [odds, graph.constant("sums", sums)], "labels.odds")
     summed = graph.node("Add", [summed, graph.constant("least", floats(LEAST))], "labels.some")
     graph.node("Add", [graph.node("Log", [summed], "labels.below"), most], "features")
-    graph.output("features", [len(LABELS)])
+    graph.output("features", [sums.shape[1]])
     graph.output("embedding", [head["dense.bias"].size])
     graph.save(path, name="language")
 

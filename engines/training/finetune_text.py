@@ -112,7 +112,7 @@ def logits_of(reader: Reader, texts: Sequence[str], tokenize: Tokenize, classes:
     device = next(reader.parameters()).device
     pieces = [tokenize(text) for text in texts]
     sums = torch.from_numpy(classes.sums).to(device)
-    out = torch.zeros(len(texts), len(LABELS))
+    out = torch.zeros(len(texts), len(classes.labels))
     reader.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for batch in batches([len(ids) for ids in pieces], 64):
@@ -154,7 +154,8 @@ def _epoch(
     """Word pieces, targets and batches of one epoch: every text, some with names, and denials of some."""
     rng = random.Random(1000 * plan.seed + epoch)
     texts, targets = list(train.texts), [*train.targets]
-    for text, label in zip(train.texts, train.y, strict=True):
+    # What a denial means is known of our labels alone.
+    for text, label in zip(train.texts, train.y, strict=True) if classes.labels == LABELS else ():
         if label >= 0 and (denial := deny(text, LABELS[label], rng)):
             texts.append(denial[0])
             targets.append(classes.target(dict(denial[1])))

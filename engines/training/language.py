@@ -1,9 +1,9 @@
 """Train the text encoder: ``python -m engines.training language --data DIR``.
 
 DIR holds GoEmotions (Demszky et al. 2020, Apache-2.0): ``train.tsv``, ``dev.tsv``, ``test.tsv`` and ``labels.txt``; or
-a ``labels.csv`` with the columns ``text``, ``label`` and perhaps ``split``. MiniLM is fine-tuned on train, written as a
-graph with small weights, and calibrated on what that graph says of dev. Stopped, it goes on where it was. Test is
-measured only with ``--test``: once, when nothing is left to decide.
+a ``labels.csv`` with the columns ``text``, ``label``, which may be a person's own, and perhaps ``split``. MiniLM is
+fine-tuned on train, written as a graph with small weights, and calibrated on what that graph says of dev. Stopped, it
+goes on where it was. Test is measured only with ``--test``: once, when nothing is left to decide.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def features(reader: SentenceReader, texts: Sequence[str]) -> F32:
     return np.concatenate(found)
 
 
-def prior_of(y: Ints) -> F64:
+def prior_of(y: Ints, k: int) -> F64:
     """(K,) shares of the labels, each counted once more than it occurs."""
-    counts = np.bincount(y, minlength=len(LABELS)) + 1.0
+    counts = np.bincount(y, minlength=k) + 1.0
     return np.asarray(counts / counts.sum())
 
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         classes, splits = comments.read(asked.data)
         if asked.chinese:
-            return _chinese(asked, splits)
+            return _chinese(asked, classes, splits)
         importlib.import_module("torch")  # before anything is fetched
         store = ModelStore()
         store.fetch([BASE, BASE_TOKENIZER])
@@ -85,13 +85,15 @@ def main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         print(f"training: the package {error.name} is missing; run: {NEEDS}", file=sys.stderr)
         return 2
-    _measure(asked, splits, history)
+    _measure(asked, classes.labels, splits, history)
     return 0
 
 
-def _chinese(asked: argparse.Namespace, splits: dict[str, Split]) -> int:
+def _chinese(asked: argparse.Namespace, classes: comments.Classes, splits: dict[str, Split]) -> int:
     from engines.training.chinese import MODELS, train
 
+    if classes.labels != LABELS:
+        raise ValueError(f"{asked.data}: the head that reads Chinese has the labels {', '.join(LABELS)} alone")
     store = ModelStore()
     store.fetch(MODELS)
     train(splits, store, out=asked.out, threads=asked.threads)
@@ -118,6 +120,7 @@ def _fine_tune(
         return list(tokenizer.encode(text).ids)
 
     base = safetensors.read(store.path(BASE))
+    print(f"labels: {', '.join(classes.labels)}")
     reader = Reader(base, classes=len(classes.names), positions=PIECES)
     asked.work.mkdir(parents=True, exist_ok=True)
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -130,16 +133,18 @@ def _fine_tune(
     return history
 
 
-def _measure(asked: argparse.Namespace, splits: dict[str, Split], history: list[dict[str, float]]) -> None:
+def _measure(
+    asked: argparse.Namespace, labels: Sequence[str], splits: dict[str, Split], history: list[dict[str, float]]
+) -> None:
     """Calibrate what was exported, write its head, and say and draw how good it is."""
     engine = open_engine(asked.out / "language-encoder.onnx", "onnxruntime", threads=asked.threads)
     reader = SentenceReader(Tokenizer.from_file(str(asked.out / "language-tokenizer.json")), engine)
     dev = splits["dev"].single()
     logits = features(reader, dev.texts)
-    natural = prior_of(splits["train"].single().y)
-    halves = _in_halves(logits, dev.y, natural)
+    natural = prior_of(splits["train"].single().y, len(labels))
+    halves = _in_halves(logits, dev.y, labels, natural)
     prior = _flatter(natural, _power(halves, dev.y, natural))
-    head = calibrate(logits, dev.y, labels=LABELS, prior=natural).under(prior)
+    head = calibrate(logits, dev.y, labels=labels, prior=natural).under(prior)
     head.save(asked.out / "language.npz")
     agree = float(np.mean(logits.argmax(axis=1) == np.load(asked.work / "trained-dev.npy")))
     print(f"the exported graph agrees with the trained one on {agree:.4f} of dev")
@@ -150,7 +155,7 @@ def _measure(asked: argparse.Namespace, splits: dict[str, Split], history: list[
         test = splits["test"].single()
         measured["test"] = test, head.posterior(features(reader, test.texts))
         print(f"test: {report(test.y, measured['test'][1])}")
-    _write(asked.work, measured, history)
+    _write(asked.work, labels, measured, history)
     for name in ("language-encoder.onnx", "language-tokenizer.json", "language.npz"):
         print(f"wrote {asked.out / name}, sha256 {sha256_of(asked.out / name)}")
 
@@ -178,26 +183,28 @@ def _under(probs: F64, old: F64, new: F64) -> F64:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
-def _in_halves(logits: F32, y: Ints, prior: F64) -> F64:
+def _in_halves(logits: F32, y: Ints, labels: Sequence[str], prior: F64) -> F64:
     """(N, K) posteriors of dev by heads that did not see the item."""
     probs = np.zeros(logits.shape)
     for part in (0, 1):
         seen = np.arange(len(y)) % 2 != part
-        head: Head = calibrate(logits[seen], y[seen], labels=LABELS, prior=prior)
+        head: Head = calibrate(logits[seen], y[seen], labels=labels, prior=prior)
         probs[~seen] = head.posterior(logits[~seen])
     return probs
 
 
-def _write(folder: Path, measured: dict[str, tuple[Split, F64]], history: list[dict[str, float]]) -> None:
+def _write(
+    folder: Path, labels: Sequence[str], measured: dict[str, tuple[Split, F64]], history: list[dict[str, float]]
+) -> None:
     """``report.json``, and a picture for each split that was measured."""
     from engines.training.sheet import draw
 
     said: dict[str, object] = {"history": history}
     for name, (split, probs) in measured.items():
         seen = report(split.y, probs)
-        recall = {LABELS[k]: value for k, value in seen.recall.items()}
+        recall = {labels[k]: value for k, value in seen.recall.items()}
         figures = ("n", "accuracy", "uar", "macro_f1", "nll", "ece", "brier")
         said[name] = {figure: getattr(seen, figure) for figure in figures} | {"recall": recall}
-        draw(folder / f"{name}.png", split.y, probs, labels=LABELS, title=f"language, {name}: {seen}", history=history)
+        draw(folder / f"{name}.png", split.y, probs, labels=labels, title=f"language, {name}: {seen}", history=history)
     (folder / "report.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {folder / 'report.json'} and {', '.join(f'{name}.png' for name in measured)} beside it")
