@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,25 @@ async def test_so_many_are_on_the_way_and_no_more(rules: tuple[str, ...], window
             await consumer.until(n=3 * WINDOW - 1)
             await p._outbox.drained.wait()
     assert [event["n"] for event in first_times(consumer.got) if event["n"] >= 0] == list(range(3 * WINDOW))
+
+
+async def test_a_broker_that_answers_nothing_more_is_noticed_however_few_it_takes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("agent.mqtt.connection"), "ANSWER_S", 0.5)
+    port = free_port()
+    async with mosquitto(port, tmp_path, "allow_anonymous true", "max_inflight_messages 3"), Unanswered(port) as road:
+        p = talker(f"mqtt://127.0.0.1:{road.port}", keepalive="1 h")
+        async with running(p), asyncio.timeout(30):
+            p.event({"n": 0})
+            await p._outbox.drained.wait()
+            road.answers.clear()
+            for n in range(1, 6):
+                p.event({"n": n})
+            while not p.counted.counts["mqtt.connections_lost"]:  # noqa: ASYNC110 - counters tell nobody
+                await asyncio.sleep(0.01)
+            road.answers.set()
+            await p._outbox.drained.wait()
 
 
 async def killed_after(count: int, broker: str, first: int) -> list[int]:

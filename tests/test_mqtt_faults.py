@@ -5,7 +5,8 @@ import json
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from agent.mqtt.connection import INCOMING, Incoming
 from agent.mqtt.message import Message, properties_of
 from agent.types import Modality
 from tests.authority import Authority
+from tests.faults.proxy import Proxy
 from tests.mosquitto import free_port, mosquitto
 from tests.publishing import NODE, collect, decision, running, talker
 
@@ -324,3 +326,16 @@ async def test_a_session_does_not_outlive_its_expiry_and_is_asked_for_with_both_
     assert properties.SessionExpiryInterval == 120
     assert five._clean_start is False
     assert connection(settings, protocol=V311, identifier="a", lasting=True)._client._clean_session is False
+
+
+async def test_what_the_network_does_not_take_is_not_heaped_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("agent.mqtt.connection"), "ANSWER_S", 0.5)
+    port, mib, taken = free_port(), Message(f"{NODE}/decision", bytes(1 << 20)), 0
+    async with asyncio.timeout(30), mosquitto(port, tmp_path), Proxy(port) as road:
+        with suppress(aiomqtt.MqttError):  # a farewell does not get through either
+            async with connection(Mqtt(broker=f"mqtt://127.0.0.1:{road.port}"), protocol=V5) as client:
+                await client.deliver(mib, 0)
+                road.hold()
+                for taken in range(64):  # noqa: B007 - more than both ends' buffers hold
+                    await client.deliver(mib, 0)
+    assert taken < 63

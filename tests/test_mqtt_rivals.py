@@ -133,6 +133,21 @@ async def test_one_that_is_gone_and_still_said_to_be_there_is_not_waited_for_for
     assert "trying all the same" in caplog.text
 
 
+async def test_a_look_that_was_given_up_leaves_no_connection_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.mqtt.rival.LOOK_S", 0.2)
+    port = free_port()
+    async with asyncio.timeout(PATIENCE_S), mosquitto(port, tmp_path), Proxy(port) as road:
+        settings = Mqtt(broker=f"mqtt://127.0.0.1:{road.port}")
+        rivals = Rivals(settings, identifier="attune-kiosk-1", root=NODE, own="another", clock=VirtualClock())
+        road.hold()
+        assert await rivals.other(V5) is None
+        assert road._links
+        road.release()
+        await so(lambda: not road._links)
+
+
 @pytest.mark.parametrize(
     "status",
     [b"", b"{}", b"[]", b'{"instance": 1}', b'{"instance": {"id": "1"}}', b"\xff", b"[" * 100_000],

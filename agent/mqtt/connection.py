@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Self
 
 import aiomqtt
 from paho.mqtt.client import Client as Paho
@@ -52,10 +52,21 @@ class Connection(aiomqtt.Client):
         super().__init__(*args, protocol=protocol, **kwargs)
         self._v5 = protocol is V5
         self._thread = threading.get_ident()  # of the loop
-        self._room = asyncio.Semaphore(UNACKNOWLEDGED)
-        self._on_the_way: dict[int, Answer] = {}  # by packet identifier
+        self.most = UNACKNOWLEDGED
+        """Messages of QoS 1 that may be on the way."""
+        self._room = asyncio.Semaphore(self.most)
+        self._on_the_way: dict[int, tuple[Answer, int]] = {}  # with its QoS, by packet identifier
+        self._given_up = False
         self.taken_over = False
         """Whether the broker ended it because another client has come by the same name. Only MQTT 5 tells."""
+
+    async def __aenter__(self) -> Self:
+        """As aiomqtt, which lets go on what is given up, to be connected for ever when the broker answers at last."""
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            self._given_up = True
+            raise
 
     async def deliver(self, message: Message, now_ns: int) -> None:
         """Publish; of QoS 1 until the broker has it. Raises `RefusedError`, and `aiomqtt.MqttError` when that fails."""
@@ -70,14 +81,17 @@ class Connection(aiomqtt.Client):
         sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise aiomqtt.MqttCodeError(sent.rc, "Could not publish message")
-        if message.qos:
-            self._on_the_way[sent.mid] = answer
-        else:
+        if sent.is_published():  # of QoS 0, and written
             answer.set_result(None)
+        else:
+            self._on_the_way[sent.mid] = answer, message.qos
         return answer
 
     async def acknowledged(self, answer: Answer) -> None:
-        """Return once the broker has it. Raises `RefusedError`, and `aiomqtt.MqttError` when it does not answer."""
+        """Return once the broker has it, of QoS 0 once it is written.
+
+        Raises `RefusedError`, and `aiomqtt.MqttError` when the broker does not answer, or nothing can be written.
+        """
         try:
             async with asyncio.timeout(self.timeout):
                 refused = await answer
@@ -94,19 +108,24 @@ class Connection(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        """As aiomqtt, which does not look at what the broker can take."""
-        self._room = asyncio.Semaphore(min(UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", UNACKNOWLEDGED)))
+        """As aiomqtt, which does not look at what the broker can take, nor whether anybody still wants it."""
+        if self._given_up:
+            client.disconnect()
+            return
+        self.most = min(UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", UNACKNOWLEDGED))
+        self._room = asyncio.Semaphore(self.most)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
         self, client: Paho, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
         """As aiomqtt, which does not look at the reason."""
-        answer = self._on_the_way.pop(mid, None)
-        if answer is None:
+        if mid not in self._on_the_way:
             super()._on_publish(client, userdata, mid, reason_code, properties)
             return
-        self._room.release()
+        answer, qos = self._on_the_way.pop(mid)
+        if qos:
+            self._room.release()
         if not answer.done():  # else nobody waits any more
             answer.set_result(str(reason_code) if reason_code.is_failure else None)
 

@@ -78,7 +78,8 @@ class Sender:
         while True:
             rest, sent = deque(await self._outbox.oldest()), deque[tuple[Row, Message, Answer]]()
             while rest or sent:
-                while rest and len(sent) < most:
+                # With no more of them than the broker takes there is always somebody who waits for an answer.
+                while rest and len(sent) < min(most, client.most):
                     event = _event(self._event_topic, rest[0].body)
                     sent.append((rest.popleft(), event, await client.send(event, self._clock.now_ns())))
                 row, event, answer = sent[0]
