@@ -104,6 +104,36 @@ def test_while_the_folder_cannot_be_written_events_wait_in_memory_and_go_to_disk
     again.close()
 
 
+@pytest.mark.parametrize("first", ["acknowledged", "there"])
+def test_what_an_earlier_run_left_is_not_taken_for_what_was_sent_before_its_file_was_there(
+    first: str, tmp_path: Path
+) -> None:
+    """As on a disk that is mounted late, or beside another agent of the same name."""
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    earlier, _ = shelf(place / "e.db")
+    add(earlier, *"abcde")
+    earlier.close()
+    place.rename(elsewhere)
+    place.write_text("in the way")
+    found, metrics = shelf(place / "e.db")
+    add(found, *"xyz")
+    assert waiting(found) == [(1, "x"), (2, "y"), (3, "z")]
+    if first == "acknowledged":
+        found.done(3)
+        assert not waiting(found)
+    place.unlink()
+    elsewhere.rename(place)
+    add(found, "last")
+    if first == "there":
+        found.done(3)
+    names = [name for _, name in waiting(found)]
+    assert names == [*"abcde", *("xyz" if first == "there" else ""), "last"]
+    found.done(waiting(found)[-1][0])
+    assert not waiting(found)
+    assert metrics.counts["outbox.lost"] == 0
+    found.close()
+
+
 def test_memory_is_bounded_as_well_and_what_ends_there_is_lost_loudly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

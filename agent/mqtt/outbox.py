@@ -105,7 +105,8 @@ class Outbox:
             self._written.set()
 
     def _next_batch(self) -> Sequence[Row]:
-        self._shelf.done(self._acknowledged)
+        done, self._acknowledged = self._acknowledged, 0  # a number may mean another event in the next batch
+        self._shelf.done(done)
         return self._shelf.oldest(BATCH)
 
     def _close(self) -> None:

@@ -41,6 +41,8 @@ class Shelf:
         self._loose: deque[Row] = deque()  # not on disk, all younger than what is
         self._last = 0  # the highest number given
         self._done = 0  # the highest that the broker has
+        self._known = False  # whether those of earlier runs have been looked at
+        self._stale = False  # numbers that `oldest` gave mean others by now
         self._said = ""
 
     def look(self) -> None:
@@ -66,11 +68,15 @@ class Shelf:
         if self._journal is not None or self._path.exists():
             self._try(lambda journal: found.extend(journal.oldest(limit, after=self._done)))
         self._tally()
+        self._stale = False
         return found or [row for row in self._loose if row.seq > self._done][:limit]
 
     def done(self, seq: int) -> None:
-        """Delete up to and with that number; where the disk fails, at the next occasion."""
-        if seq <= self._done:
+        """Delete up to and with that number, which `oldest` gave; where the disk fails, at the next occasion.
+
+        Nothing, where others have that number by now: then they come again.
+        """
+        if seq <= self._done or self._stale:
             return
         self._done = seq
         while self._loose and self._loose[0].seq <= seq:
@@ -87,6 +93,13 @@ class Shelf:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+
+    def _meet(self, journal: Journal) -> None:
+        """Where this run has given numbers already, it did not know of those that are in it from an earlier one."""
+        if not self._known and self._last and journal.last_seq:
+            self._done, self._stale = 0, True
+        self._known = True
+        self._last = max(self._last, journal.last_seq)
 
     def _settle(self, journal: Journal) -> None:
         """Move what is in memory to disk, with numbers above those that are there."""
@@ -125,7 +138,7 @@ class Shelf:
             try:
                 if self._journal is None:
                     self._journal = Journal(self._path)
-                    self._last = max(self._last, self._journal.last_seq)
+                    self._meet(self._journal)
                 work(self._journal)
             except (sqlite3.Error, OSError) as error:
                 self._give_up(error)
