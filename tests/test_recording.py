@@ -229,6 +229,28 @@ async def test_what_the_config_wants_recorded_begins_when_there_is_room(
     assert sum(1 for _ in opened(tmp_path / "out").events()) == 1
 
 
+async def test_who_stops_a_recording_that_is_about_to_fail_is_heeded(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("in the way")
+    clock, wall = VirtualClock(START_NS), WallClock()
+    wall.calibrate(START_NS, WALL_NS)
+    config = settings(tmp_path / "out", enabled=True)
+    recorder = Recorder(config, session="s", sources=SOURCES, clock=clock, wall=wall)
+    running = asyncio.create_task(recorder.run())
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.sleep(0)
+        assert recorder.recording
+        await recorder.stop()
+        await due(clock)
+        assert recorder.reading() == {}
+        (tmp_path / "out").unlink()
+        for _ in range(3):
+            clock.advance_to(await due(clock))
+            await due(clock)
+            assert not recorder.recording
+        running.cancel()
+        await asyncio.wait([running])
+
+
 def test_a_slow_disk_costs_pictures_first_and_all_is_counted() -> None:
     """Nobody takes anything out: pictures go on as rows without their pixels, and at last the rows stay away too."""
     items = pictures(10)

@@ -147,7 +147,7 @@ class Recorder:
             elif reply.ok and refused:
                 log.warning("%s", reply.said)
             refused = not reply.ok
-            self._wanted = not (reply.ok or self._forbidden())
+            self._wanted &= not (reply.ok or self._forbidden())  # somebody may have said stop meanwhile
             if self._wanted:
                 await self._clock.sleep_until(self._clock.now_ns() + RETRY_NS)
 
