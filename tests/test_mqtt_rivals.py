@@ -82,7 +82,7 @@ async def test_two_of_one_name_do_not_fight(
         await consumer.until(n=1)
         await so(lambda: away.counted.counts["outbox.sent"] == 1)
     assert caplog.text.count(SAID) == 1
-    assert f"process {os.getpid()} on {socket.gethostname()!r}, started 2026-" in caplog.text
+    assert f"process {os.getpid()} on {socket.gethostname()!r}, started '2026-" in caplog.text
     assert caplog.text.count("the other agent of this name has gone") == 1
 
 
@@ -150,8 +150,24 @@ async def test_a_look_that_was_given_up_leaves_no_connection_behind(
 
 @pytest.mark.parametrize(
     "status",
-    [b"", b"{}", b"[]", b'{"instance": 1}', b'{"instance": {"id": "1"}}', b"\xff", b"[" * 100_000],
-    ids=range(7),
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"instance": 1}',
+        b'{"instance": {"id": "1"}}',
+        b'{"instance": {"id": "1", "host": "h", "pid": 1e999, "started": "now"}}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+    ids=range(8),
 )
 def test_a_status_that_tells_nothing_is_none(status: bytes) -> None:
     assert instance_in(status) is None
+
+
+def test_what_another_says_of_itself_is_one_short_line() -> None:
+    told = {"id": "1", "host": "h" * 1000, "pid": 7, "started": "now\nERROR all is lost"}
+    found = instance_in(json.dumps({"instance": told}).encode())
+    assert found
+    assert str(found) == f"process 7 on '{'h' * 80}', started 'now\\nERROR all is lost'"

@@ -49,15 +49,16 @@ class Instance:
         return {"id": self.id, "host": self.host, "pid": self.pid, "started": self.started}
 
     def __str__(self) -> str:
-        """In words."""
-        return f"process {self.pid} on {self.host!r}, started {self.started or 'nobody knows when'}"
+        """In words, on one line whatever another says of itself."""
+        return f"process {self.pid} on {self.host!r}, started {self.started!r}"
 
 
 def instance_in(status: bytes) -> Instance | None:
     """Of a status, whoever published it; None where it says nothing of it that can be understood."""
     try:
         told = json.loads(status)["instance"]
-        return Instance(str(told["id"]), str(told["host"])[:SHOWN], int(told["pid"]), str(told["started"])[:SHOWN])
+        host, pid, started = (str(told[key])[:SHOWN] for key in ("host", "pid", "started"))
+        return Instance(str(told["id"]), host, int(pid), started)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
