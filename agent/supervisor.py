@@ -140,13 +140,15 @@ class _Watch:
     """What was said of the trouble that it is in."""
     silent: bool = True
     """Whether the newest that was said of it is not that it delivers."""
+    down_ns: int | None = None
+    """Since when it has not delivered."""
 
     def recovered(self) -> None:
         """Its first item came."""
         if self.silent:
             log.info("sensor %s delivers", self.sensor.name)
         self._mark(SourceState.LIVE)
-        self.said, self.silent = "", False
+        self.said, self.silent, self.down_ns = "", False, None
 
     def steady(self) -> None:
         """It has delivered for long."""
@@ -156,9 +158,11 @@ class _Watch:
         """It cannot go on; returns the pause before it is started again, in ns."""
         self._mark(SourceState.FAILED)
         self.metrics.count(f"{self.sensor.name}.failures")
-        pause_ns = self.backoff.next_ns()
-        if str(error) != self.said and (message := self.repeats.due(str(error), self.clock.now_ns())):
-            self.said, self.silent = str(error), True
+        pause_ns, now_ns, said = self.backoff.next_ns(), self.clock.now_ns(), str(error)
+        self.down_ns = now_ns if self.down_ns is None else self.down_ns
+        lasting_ns = 0 if self.silent else now_ns - self.down_ns  # that it delivers must not be what is said of it
+        if said != self.said and (message := self.repeats.due(said, now_ns, lasting_ns=lasting_ns)):
+            self.said, self.silent = said, True
             log.warning("sensor %s: %s; trying again in %.1f s", self.sensor.name, message, pause_ns / SECOND)
         return pause_ns
 

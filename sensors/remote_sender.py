@@ -126,6 +126,7 @@ class Sender:
     async def _stay(self, job: Callable[[aiomqtt.Client], Coroutine[Any, Any, None]], said: str) -> None:
         """Do the job over a connection, again and again, until cancelled."""
         backoff, problem, repeats, silent = Backoff(), "", Repeats(), True
+        lost_ns: int | None = None
         while True:
             try:
                 async with connection(self._settings, protocol=V311) as client:
@@ -133,10 +134,13 @@ class Sender:
                     if silent:
                         log.info("broker %s: connected; %s", self._settings.broker, said)
                     backoff.reset()
-                    problem, silent = "", False
+                    problem, silent, lost_ns = "", False, None
                     await either(job(client))
             except aiomqtt.MqttError as error:
-                if str(error) != problem and (message := repeats.due(str(error), self._clock.now_ns())):
+                now_ns = self._clock.now_ns()
+                lost_ns = now_ns if lost_ns is None else lost_ns
+                lasting_ns = 0 if silent else now_ns - lost_ns  # "connected" must not be what is said of it
+                if str(error) != problem and (message := repeats.due(str(error), now_ns, lasting_ns=lasting_ns)):
                     problem, silent = str(error), True
                     log.warning("broker %s: %s; trying again", self._settings.broker, message)
             heed_cancellation()

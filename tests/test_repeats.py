@@ -36,3 +36,11 @@ def test_each_message_counts_for_itself_and_few_are_remembered() -> None:
     assert repeats.due("lost 0", 1) is None
     assert repeats.due("new", 1)
     assert repeats.due("lost 0", 2) == "lost 0"
+
+
+def test_what_lasts_is_said_however_often_it_was_said_before() -> None:
+    repeats = Repeats()
+    assert repeats.due("lost", 0)
+    assert repeats.due("lost", FIRST_NS)
+    assert repeats.due("lost", FIRST_NS + SECOND, lasting_ns=FIRST_NS - 1) is None
+    assert repeats.due("lost", FIRST_NS + 2 * SECOND, lasting_ns=FIRST_NS) == "lost (2 times in the last 2 s)"

@@ -124,6 +124,17 @@ async def test_a_sensor_that_flaps_is_said_to_and_summed_up_ever_more_seldom(cap
     assert "sensor camera delivers" in lines[down:], "the last that is said is so"
 
 
+@pytest.mark.parametrize("times", [90, 150, 200])
+async def test_a_sensor_that_flaps_and_then_stays_away_is_said_to(times: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    clock, away = VirtualClock(), 12  # for two minutes or more
+    flapping = [flaps(clock, after_ns=11 * SECOND)] * times
+    await supervised(*flapping, *[fails("a loose plug")] * away, delivers(), clock=clock)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[-1] == "sensor camera has ended"
+    assert "trying again" in lines[-2], "and not that it delivers"
+
+
 async def test_a_bug_in_a_sensor_is_not_taken_for_trouble_with_the_device() -> None:
     async def buggy() -> Steps:
         yield frame(1)

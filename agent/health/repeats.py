@@ -28,10 +28,11 @@ class Repeats:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
 
-    def due(self, message: str, now_ns: int) -> str | None:
+    def due(self, message: str, now_ns: int, *, lasting_ns: int = 0) -> str | None:
         """The message as it is to be said now; None where it is only counted.
 
-        One that did not come for as long as it would have been kept quiet is news again.
+        One that did not come for as long as it would have been kept quiet is news again. What has been so for
+        ``lasting_ns`` without a break is said after `FIRST_NS`, however often it was said before.
         """
         known = self._known.get(message)
         passed_ns = now_ns - known.said_ns if known else 0
@@ -42,7 +43,7 @@ class Repeats:
             self._known[message] = _Known(now_ns)
             return message
         known.since += 1
-        if passed_ns < known.pause_ns:
+        if passed_ns < known.pause_ns and lasting_ns < FIRST_NS:
             return None
         times, known.since = known.since, 0
         known.said_ns, known.pause_ns = now_ns, min(CAP_NS, 2 * known.pause_ns)

@@ -101,7 +101,7 @@ class Line:
         if said := in_the_clear(self._settings):
             log.warning("broker %s:%d: %s", self._address.host, self._address.port, said)
         backoff = Backoff(first_ns=SECOND // 2)
-        said = ""
+        said, down_ns = "", self._clock.now_ns()
         while True:
             self._connected_ns = None
             try:
@@ -118,6 +118,7 @@ class Line:
                     problem += "; it has to know [mqtt] user and password, or the certificate"
             else:
                 self._metrics.count("mqtt.connections_lost")
+                down_ns = self._clock.now_ns()
                 if lasted_ns > HEALTHY_NS:
                     backoff.reset()
                     said = ""
@@ -127,7 +128,9 @@ class Line:
                     problem = f"another client is called {self._identifier}, too, and took its place: set [agent] node"
                 elif lasted_ns <= HEALTHY_NS:
                     problem += f"; if this goes on, another client may be called {self._identifier}: set [agent] node"
-            if problem != said and (message := self._repeats.due(problem, self._clock.now_ns())):
+            now_ns = self._clock.now_ns()
+            lasting_ns = 0 if self._silent else now_ns - down_ns  # "connected" must not be what is said of it
+            if problem != said and (message := self._repeats.due(problem, now_ns, lasting_ns=lasting_ns)):
                 said, self._silent = problem, True
                 log.warning("broker %s:%d: %s; trying again", self._address.host, self._address.port, message)
             await self._clock.sleep_until(self._clock.now_ns() + backoff.next_ns())
