@@ -1,8 +1,9 @@
 """Events wait here until the broker has acknowledged them: on disk, and in memory while the disk fails.
 
 What the loop puts down goes to disk in a thread of its own, and only from there to the broker. In order, at least once:
-an event may come twice, with the same ``id``, and for the first time never before an older one. Bounded by number and
-age; what goes for that is counted as ``outbox.overflow`` and ``outbox.aged``.
+an event may come twice, with the same ``id``, and for the first time not before an older one, unless the broker refuses
+the older one while it takes the newer. Bounded by number and age; what goes for that is counted as
+``outbox.overflow`` and ``outbox.aged``.
 """
 
 from __future__ import annotations
