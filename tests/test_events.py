@@ -222,7 +222,9 @@ async def test_a_replay_tells_the_story_of_the_session(tmp_path: Path) -> None:
     code, _ = await launch("replay", "demo", "--events", str(file), "--log-level", "ERROR")
     assert code == 0
     events = [json.loads(line) for line in file.read_text().splitlines()]
-    told = [event["type"] for event in events if event["type"] != "update"]
-    assert told == ["new", "end"] * (len(told) // 2)  # the session's moods follow one another
+    told = [(event["id"], event["type"]) for event in events if event["type"] != "update"]
+    begun = [who for who, what in told if what == "new"]
+    assert sorted(told) == sorted((who, what) for who in begun for what in ("new", "end"))
+    assert all(told.index((who, "new")) < told.index((who, "end")) for who in begun)
     assert {event["rule"] for event in events} >= {"happy", "sad"}
     assert all(event["id"].startswith(f"demo-{event['rule']}-") for event in events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet
@@ -29,7 +30,7 @@ async def test_they_are_listed_and_described(out: Path) -> None:
     code, output = await launch("sessions", "list", str(out))
     assert code == 0, output
     assert "test-20261118T110640Z" in output
-    assert "0 min 2." in output
+    assert re.search(r"0 min [2-9]\.\d", output)
     code, output = await launch("sessions", "info", str(opened(out).parts[0].parent))
     assert code == 0, output
     assert "0001.mcap" in output
