@@ -83,7 +83,7 @@ class Opened:
 
     async def says(self, identifier: str, text: str) -> None:
         """Wait until the element with this id says just that."""
-        await self.until("([id, text]) => document.getElementById(id).textContent === text", [identifier, text])
+        await self.until("([id, text]) => document.getElementById(id)?.textContent === text", [identifier, text])
 
 
 @asynccontextmanager
