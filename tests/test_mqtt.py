@@ -194,3 +194,18 @@ async def test_who_connects_gets_what_it_subscribed_to_and_not_what_others_did()
             assert str((await anext(late.messages)).topic) == "a/decision"
             await late.subscribe("a/availability", qos=1)
             assert (await anext(late.messages)).payload == b"online"
+
+
+CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x"
+"""Of MQTT 3.1.1 (section 3.1), a clean session of the client ``x``."""
+
+
+async def test_the_embedded_broker_ends_while_somebody_connects() -> None:
+    for turns in range(60):
+        port = free_port()
+        async with asyncio.timeout(10), EmbeddedBroker(port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(CONNECT)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        writer.close()
