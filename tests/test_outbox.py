@@ -1,11 +1,9 @@
 """Events on disk: numbered, in order, within bounds, and what happens when the disk fails."""
 
 import asyncio
-import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,10 @@ from hypothesis import strategies as st
 
 from agent.clock import SECOND
 from agent.health.metrics import Metrics
-from agent.mqtt.outbox import BATCH, PENDING, Outbox
+from agent.mqtt.outbox import BATCH, PENDING
 from agent.mqtt.shelf import Bounds, Shelf
+from tests.outboxes import WALL_NS, open_outbox
 
-WALL_NS = 1_795_255_200 * SECOND
 WIDE = Bounds(events=1000, age_ns=3600 * SECOND)
 
 
@@ -255,29 +253,16 @@ def test_whatever_happens_numbers_have_no_gaps_and_nothing_goes_that_is_not_done
     found.close()
 
 
-@contextlib.asynccontextmanager
-async def open_outbox(path: Path) -> AsyncIterator[tuple[Outbox, Metrics]]:
-    metrics = Metrics()
-    outbox = Outbox(path, WIDE, metrics=metrics, wall_ns=lambda now_ns: WALL_NS + now_ns)
-    task = asyncio.create_task(outbox.run())
-    try:
-        yield outbox, metrics
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        await outbox.close()
-
-
 async def test_what_is_put_down_right_before_the_end_is_written(tmp_path: Path) -> None:
-    async with open_outbox(tmp_path / "e.db") as (outbox, _):
+    async with open_outbox(tmp_path / "e.db", WIDE) as (outbox, _):
         outbox.put(b'{"name":"last words"}', 0)
-    async with open_outbox(tmp_path / "e.db") as (outbox, _):
+    async with open_outbox(tmp_path / "e.db", WIDE) as (outbox, _):
         (row,) = await outbox.oldest()
     assert row.body == b'{"seq":1,"name":"last words"}'
 
 
 async def test_it_comes_in_batches_and_says_when_nothing_waits(tmp_path: Path) -> None:
-    async with open_outbox(tmp_path / "e.db") as (outbox, _), asyncio.timeout(20):
+    async with open_outbox(tmp_path / "e.db", WIDE) as (outbox, _), asyncio.timeout(20):
         for n in range(BATCH + 3):
             outbox.put(b'{"n":%d}' % n, n)
         assert not outbox.drained.is_set()
@@ -296,7 +281,7 @@ async def test_it_comes_in_batches_and_says_when_nothing_waits(tmp_path: Path) -
 
 
 async def test_a_flood_of_events_is_bounded_before_the_disk(tmp_path: Path) -> None:
-    async with open_outbox(tmp_path / "e.db") as (outbox, metrics):
+    async with open_outbox(tmp_path / "e.db", WIDE) as (outbox, metrics):
         for n in range(PENDING + 7):  # in one turn of the loop: nobody could write meanwhile
             outbox.put(b'{"n":%d}' % n, n)
         assert metrics.counts["outbox.flooded"] == 7

@@ -202,14 +202,18 @@ async def due(clock: VirtualClock) -> int:
     return at_ns
 
 
+def obstructed(out: Path) -> tuple[VirtualClock, Recorder]:
+    """A recorder whose config wants a recording, and where its folder would be there is a file."""
+    out.write_text("in the way")
+    clock, wall = VirtualClock(START_NS), WallClock()
+    wall.calibrate(START_NS, WALL_NS)
+    return clock, Recorder(settings(out, enabled=True), session="s", sources=SOURCES, clock=clock, wall=wall)
+
+
 async def test_what_the_config_wants_recorded_begins_when_there_is_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "out").write_text("in the way")
-    clock, wall = VirtualClock(START_NS), WallClock()
-    wall.calibrate(START_NS, WALL_NS)
-    config = settings(tmp_path / "out", enabled=True)
-    recorder = Recorder(config, session="s", sources=SOURCES, clock=clock, wall=wall)
+    clock, recorder = obstructed(tmp_path / "out")
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(PATIENCE_S):
         for _ in range(3):
@@ -230,11 +234,7 @@ async def test_what_the_config_wants_recorded_begins_when_there_is_room(
 
 
 async def test_who_stops_a_recording_that_is_about_to_fail_is_heeded(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("in the way")
-    clock, wall = VirtualClock(START_NS), WallClock()
-    wall.calibrate(START_NS, WALL_NS)
-    config = settings(tmp_path / "out", enabled=True)
-    recorder = Recorder(config, session="s", sources=SOURCES, clock=clock, wall=wall)
+    clock, recorder = obstructed(tmp_path / "out")
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.sleep(0)

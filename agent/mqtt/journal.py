@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.disk import sync_folder
+
 COMPANIONS = ("", "-wal", "-shm")
 """What SQLite appends to the file's name for the files beside it."""
 
@@ -106,15 +108,7 @@ def _make(path: Path) -> None:
     if empty:  # perhaps a run that was killed made them
         for folder in path.parents:
             with suppress(OSError):  # above our own they may be closed to us; some file systems cannot, and need not
-                _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+                sync_folder(folder)
 
 
 def set_aside(path: Path) -> Path:

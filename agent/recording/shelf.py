@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import IO
 
 from agent.clock import SECOND
 from agent.config.record import Record
+from agent.disk import sync_folder
 from agent.recording.codec import Coding
 from agent.recording.format import About
 from agent.recording.part import Part
@@ -94,7 +94,7 @@ class Shelf:
         try:
             part = Part(file, self._about, self.coding, number=self.count + 1)
             part.flush()
-            _sync(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             with suppress(OSError):  # what it still holds does not fit either
                 file.close()
@@ -150,12 +150,3 @@ def _there(path: Path) -> Path:
 
 def _mib(size: int) -> int:
     return size >> 20
-
-
-def _sync(folder: Path) -> None:
-    """Let the name of a new file survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

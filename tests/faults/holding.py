@@ -7,16 +7,12 @@ N`` before event N is put down, ``held N`` once all up to N are on disk, ``done 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent.clock import SECOND
-from agent.health.metrics import Metrics
-from agent.mqtt.outbox import Outbox
 from agent.mqtt.shelf import Bounds
+from tests.outboxes import open_outbox
 
-WALL_NS = 1_795_255_200 * SECOND
 WIDE = Bounds(events=10_000, age_ns=3600 * SECOND)
 LIVES = ((1,) * 6 + (20, 1), (1, 8, 1), (1, *(30,) * 5, 1, 1))
 """For each run, how many events are put down at once, one such burst after the other."""
@@ -34,24 +30,10 @@ def body(n: int, size: int) -> bytes:
     return b'{"n":%d,"filling":"%b"}' % (n, b"x" * size)
 
 
-@asynccontextmanager
-async def open_outbox(path: Path) -> AsyncIterator[tuple[Outbox, Metrics]]:
-    """Run an outbox for as long as the block lasts."""
-    metrics = Metrics()
-    outbox = Outbox(path, WIDE, metrics=metrics, wall_ns=lambda now_ns: WALL_NS + now_ns)
-    task = asyncio.create_task(outbox.run())
-    try:
-        yield outbox, metrics
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        await outbox.close()
-
-
 async def live(path: Path, bursts: tuple[int, ...], *, first: int, size: int) -> int:
     """One run, with events numbered from ``first`` on; returns the number that the next has."""
     n = first
-    async with open_outbox(path) as (outbox, metrics):
+    async with open_outbox(path, WIDE) as (outbox, metrics):
         for burst in bursts:
             for _ in range(burst):
                 say("put", n)

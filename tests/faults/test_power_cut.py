@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.damage import EXAMPLES
-from tests.faults.holding import LIVES, body, open_outbox
+from tests.faults.holding import LIVES, WIDE, body
 from tests.faults.powercut import Call, Disk, content, record
+from tests.outboxes import open_outbox
 
 CHANCES = 2
 """Ways by chance in which a disk is made up, besides all and nothing of what was not synced."""
@@ -48,7 +49,7 @@ class Said:
 
 async def left_over(path: Path) -> tuple[list[tuple[int, int]], int, int]:
     """What the outbox finds there and would send, numbers and names; the next event's number; corrupt files."""
-    async with open_outbox(path) as (outbox, metrics):
+    async with open_outbox(path, WIDE) as (outbox, metrics):
         outbox.put(body(-1, 1), 0)
         found: list[tuple[int, int]] = []
         while not found or found[-1][1] != -1:
