@@ -26,7 +26,7 @@ from engines.head import Projection
 from engines.models import ModelStore
 from engines.training import comments, face_data, familiar
 from engines.training.speakers import Corpus, fit
-from engines.training.utterances import IN_PART, PLAIN, Features, Row, gather, read_rows
+from engines.training.utterances import IN_PART, PLAIN, Features, Row, gather, read_rows, teachable
 from engines.training.voice import HELD_OUT
 from engines.voice import VoiceEncoder
 
@@ -109,16 +109,18 @@ def _key(words: Sequence[str]) -> str:
 def voices(config: Config, folder: Path, *, items: int, grades: Sequence[int], cache: Path, say: Say) -> list[Pool]:
     """Of at most `items` of each label, by grade of noise; of each speaker what an encoder says that never heard him.
 
-    Embeddings are those of the whole utterance and, of all that are spoilt, of a part in noise (`WAYS`).
-    `HELD_OUT` and splits other than ``train`` are left out. Raises ValueError, `engines.evaluation.dataset.DataError`
-    and `engines.models.ModelError`.
+    They are taught what `teachable` says, as the deployed one is. Embeddings are those of the whole utterance and, of
+    all that are spoilt, of a part in noise (`WAYS`). `HELD_OUT` and splits other than ``train`` are left out. Raises
+    ValueError, `engines.evaluation.dataset.DataError` and `engines.models.ModelError`.
     """
     rows = read_rows(folder)
     speaker_of = {row.file: row.speaker for row in rows if row.speaker not in HELD_OUT and row.split == "train"}
     data = read(folder, Modality.AUDIO, labels=config.agent.labels)
     data = replace(data, items=tuple(item for item in data.items if item.what in speaker_of)).few(items, seed=SEED)
-    kept = [cache / f"fusion-voices-{grade}-{evidence_key(config, Modality.AUDIO, data)}.npz" for grade in grades]
-    heard = gather(folder, [row.file for row in rows], cache)
+    ways = teachable(say)
+    key = _key([evidence_key(config, Modality.AUDIO, data), *ways])
+    kept = [cache / f"fusion-voices-{grade}-{key}.npz" for grade in grades]
+    heard = gather(folder, [row.file for row in rows], cache, ways)
     speakers = sorted(set(speaker_of.values()))
     if not all(file.exists() for file in kept):
         corpus = _corpus(heard, rows)
@@ -134,9 +136,9 @@ def voices(config: Config, folder: Path, *, items: int, grades: Sequence[int], c
             Pool.of(answered, config.agent.labels).save(file)
     line_of = {row.file: line for line, row in enumerate(rows)}
     lines = [line_of[i.what] for speaker in speakers for i in data.items if speaker_of[i.what] == speaker]
-    ways = [IN_PART if grade else PLAIN for grade in grades]
     return [
-        replace(Pool.load(file), embeddings=_embedded(heard, way, lines)) for file, way in zip(kept, ways, strict=True)
+        replace(Pool.load(file), embeddings=_embedded(heard, IN_PART if grade else PLAIN, lines))
+        for file, grade in zip(kept, grades, strict=True)
     ]
 
 

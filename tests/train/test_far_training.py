@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import soxr
 import torch
 import torchaudio
 
+from agent.config import Config
 from agent.types import AUDIO_RATE_HZ, F32
-from engines.training import rooms
+from engines.speaker import SpeakerHead
+from engines.training import fusion_parts, rooms
 from engines.training.reference import compare
-from engines.training.utterances import ELSEWHERE, FAR, PLAIN, TAUGHT, with_noise
+from engines.training.speakers import Corpus, fit
+from engines.training.utterances import ELSEWHERE, FAR, NEAR, PLAIN, TAUGHT, with_noise
 from engines.training.voice import main
 from sensors.resample import Resampler
 from tests.speech import say
@@ -117,3 +122,26 @@ def test_far_speech_is_taught_and_measured(folder: Path, tmp_path: Path, capsys:
     said = capsys.readouterr().out
     assert said.count(", allowed ") == 3
     assert "mel filters, as a share of the highest value: differs by " in said
+
+
+def test_fusion_learns_from_voices_that_were_taught_far_speech_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[set[str]] = []
+
+    def noted(corpus: Corpus, speakers: Sequence[str]) -> SpeakerHead:
+        taught.append({way for _, way in corpus.sums})
+        return fit(corpus, speakers)
+
+    def gather() -> None:
+        fusion_parts.voices(Config(), folder, items=2, grades=(0,), cache=tmp_path, say=lambda words: None)
+
+    monkeypatch.setattr(fusion_parts, "fit", noted)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torchaudio", None)
+        gather()
+    assert taught == [set(NEAR)] * 3
+    gather()
+    assert taught[3:] == [set(TAUGHT)] * 3, "what was kept without far speech is not taken"
+    gather()
+    assert len(taught) == 6
