@@ -8,7 +8,6 @@ fusion knows already. `engines.training.quality` fits the directions; here they 
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.fusion.arrays import Arrays, HeadError, numbers, refuse_misfits, refuse_missing
+from agent.npz import read_head
 from agent.types import F64
-from engines.head import HeadError
 
 BEND = 3.0
 """With so many times the usual residual an input is half familiar."""
@@ -41,26 +41,21 @@ class Familiarity:
 
     def __post_init__(self) -> None:
         d = len(self.mean)
-        if self.scale.shape != (d,) or self.basis.shape[1:] != (d,):
-            raise HeadError(
-                f"familiarity: scale {self.scale.shape} and basis {self.basis.shape} want {d} features, as the mean has"
-            )
-        if not all(np.isfinite(array).all() for array in (self.mean, self.scale, self.basis)):
-            raise HeadError("familiarity: holds values that are not finite")
+        refuse_misfits(self, {"mean": (d,), "scale": (d,), "basis": (len(self.basis), d)}, f"{d} features")
         if not (self.scale > 0).all() or not self.usual > 0:
-            raise HeadError("familiarity: scale and usual must be above 0")
+            raise HeadError("scale and usual must be above 0")
 
     @classmethod
     def load(cls, path: Path) -> Familiarity:
         """Read what `save` wrote. Raises `HeadError`, also where the file holds anything but plain arrays."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                values: dict[str, Any] = {field.name: arrays[field.name].astype(np.float32) for field in fields(cls)}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise HeadError(
-                f"{path}: not as `python -m engines.training quality` writes how familiar an input is: {error}"
-            ) from error
-        return cls(**values | {"usual": float(values["usual"])})
+        return read_head(path, cls._of, "as `python -m engines.training quality` writes how familiar an input is")
+
+    @classmethod
+    def _of(cls, arrays: Arrays) -> Familiarity:
+        names = [field.name for field in fields(cls)]
+        refuse_missing(arrays, names)
+        found = numbers(arrays, names, np.float32)
+        return cls(**found | {"usual": float(found["usual"])})
 
     def save(self, path: Path) -> None:
         """Write an .npz that `load` reads, in half precision; the same gives the same bytes."""

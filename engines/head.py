@@ -6,7 +6,6 @@ Modern Neural Networks"). `engines.training.linear` fits it; here it is only rea
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,17 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.seams import EncoderError
+from agent.fusion.arrays import Arrays, HeadError, numbers, refuse_misfits, refuse_missing, texts
+from agent.npz import read_head
 from agent.types import F64
 
 FLOOR = 1e-3
 """Mass that a projection gives, in posterior and prior alike, to each label that the head does not know."""
 TINY = 1e-6
 """Lower bound of a posterior: ``Evidence.probs`` is never 0, and one head must not be able to veto a label."""
-
-
-class HeadError(EncoderError):
-    """A head could not be read, or does not fit. The message names the file, what was wanted and what was found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,29 +46,23 @@ class Head:
     def __post_init__(self) -> None:
         d, k = len(self.mean), len(self.labels)
         wanted = {"mean": (d,), "scale": (d,), "weight": (d, k), "bias": (k,), "prior": (k,)}
-        for name, shape in wanted.items():
-            array = getattr(self, name)
-            if array.shape != shape:
-                raise HeadError(f"head: {name} has the shape {array.shape}; {d} features and {k} labels want {shape}")
-            if not np.isfinite(array).all():
-                raise HeadError(f"head: {name} holds values that are not finite")
+        refuse_misfits(self, wanted, f"{d} features and {k} labels")
         if not (self.scale > 0).all() or not self.temperature > 0:
-            raise HeadError("head: scale and temperature must be above 0")
+            raise HeadError("scale and temperature must be above 0")
         if abs(self.prior.sum() - 1) > 1e-6 or not (self.prior > 0).all():
-            raise HeadError(f"head: the prior must be above 0 and sum to 1, it is {self.prior}")
+            raise HeadError(f"the prior must be above 0 and sum to 1, it is {self.prior}")
 
     @classmethod
     def load(cls, path: Path) -> Head:
         """Read what `save` wrote. Raises `HeadError`, also where the file holds anything but plain arrays."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise HeadError(f"{path}: not a head as `python -m engines.training` writes it: {error}") from error
-        values = {name: value if name == "labels" else value.astype(np.float64) for name, value in values.items()}
-        values["labels"] = tuple(str(label) for label in values["labels"])
-        values["temperature"] = float(values["temperature"])
-        return cls(**values)
+        return read_head(path, cls._of, "a head as `python -m engines.training` writes it")
+
+    @classmethod
+    def _of(cls, arrays: Arrays) -> Head:
+        names = [field.name for field in fields(cls)]
+        refuse_missing(arrays, names)
+        found = numbers(arrays, [name for name in names if name != "labels"], np.float64)
+        return cls(**found | {"temperature": float(found["temperature"])}, labels=texts(arrays["labels"]))
 
     def save(self, path: Path) -> None:
         """Write an .npz that `load` reads; the same head gives the same bytes."""

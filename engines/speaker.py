@@ -14,7 +14,6 @@ session has one alone, it is in the end read worse than a stranger's would be (`
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.fusion.arrays import Arrays, HeadError, numbers, refuse_misfits, refuse_missing, texts
+from agent.npz import read_head
 from agent.types import F64
-from engines.head import HeadError
 
 FADE_S = 600.0
 """Silence in which what is known of a voice falls to 1 / e: who speaks after a long one may be somebody else."""
@@ -72,29 +72,22 @@ class SpeakerHead:
         (dim, d), k = self.weight.shape, len(self.labels)
         square = (d, d)
         wanted = {"mean": (dim,), "centres": (k, d), "within": square, "between": square, "own": square}
-        for name, shape in {**wanted, "aroused": (k,), "prior": (k,)}.items():
-            array = getattr(self, name)
-            if array.shape != shape:
-                raise HeadError(f"speaker head: {name} has the shape {array.shape}; {k} labels in {d} want {shape}")
-            if not np.isfinite(array).all():
-                raise HeadError(f"speaker head: {name} holds values that are not finite")
+        refuse_misfits(self, {**wanted, "aroused": (k,), "prior": (k,)}, f"{k} labels in {d}")
         if not (0 < self.trust <= 1 and 0 < self.change < 1 and self.temperature > 0):
-            raise HeadError("speaker head: wants trust in 0..1, change in 0..1 and a temperature above 0")
+            raise HeadError("wants trust in 0..1, change in 0..1 and a temperature above 0")
 
     @classmethod
     def load(cls, path: Path) -> SpeakerHead:
         """Read what `save` wrote. Raises `HeadError`, also where the file holds anything but plain arrays."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise HeadError(f"{path}: not a head as `python -m engines.training voice` writes it: {error}") from error
-        for name in ("trust", "change", "temperature"):
-            values[name] = float(values[name])
-        for name in ("mean", "weight"):
-            values[name] = values[name].astype(np.float64)
-        values["labels"] = tuple(str(label) for label in values["labels"])
-        return cls(**values)
+        return read_head(path, cls._of, "a head as `python -m engines.training voice` writes it")
+
+    @classmethod
+    def _of(cls, arrays: Arrays) -> SpeakerHead:
+        names = [field.name for field in fields(cls)]
+        refuse_missing(arrays, names)
+        found = numbers(arrays, [name for name in names if name not in ("aroused", "labels")], np.float64)
+        found |= {name: float(found[name]) for name in ("trust", "change", "temperature")}
+        return cls(**found, aroused=arrays["aroused"].astype(bool), labels=texts(arrays["labels"]))
 
     def save(self, path: Path) -> None:
         """Write an .npz that `load` reads; the same head gives the same bytes."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.fusion.arrays import HeadError
 from agent.types import U8
 from engines.face import FaceEncoder
 from engines.familiarity import BEND, Familiarity
-from engines.head import HeadError
 from engines.training.familiar import DIRECTIONS, fit
 from tests.faces import EYES, portrait, shot, store
 
@@ -58,7 +58,7 @@ def test_it_is_read_as_it_was_written(known: Familiarity, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"scale": np.ones(2)}, "want 3 features"),
+        ({"scale": np.ones(2)}, r"scale has the shape \(2,\); 3 features want \(3,\)"),
         ({"scale": np.zeros(3)}, "must be above 0"),
         ({"usual": 0.0}, "must be above 0"),
         ({"mean": np.full(3, np.nan)}, "not finite"),

@@ -96,11 +96,11 @@ def test_a_head_is_read_as_it_was_written_and_faults_are_named(tmp_path: Path) -
     with np.load(tmp_path / "head.npz", allow_pickle=False) as arrays:
         read = EmbeddedHead.of(arrays)
     assert answer(Hybrid(read)) == pytest.approx(answer(Hybrid(trained)))
-    with pytest.raises(ValueError, match="embedded head: out missing"):
+    with pytest.raises(ValueError, match="out missing; found modalities, "):
         EmbeddedHead.of({name: array for name, array in trained.arrays().items() if name != "out"})
-    with pytest.raises(ValueError, match=r"out has the shape \(2, 6\); it must be \(3, 6\)"):
+    with pytest.raises(ValueError, match=r"out has the shape \(2, 6\); 3 modalities, 3 labels and .* want \(3, 6\)"):
         replace(trained, out=trained.out[:2])
-    with pytest.raises(ValueError, match="offset must be float32 and finite"):
+    with pytest.raises(ValueError, match="offset holds values that are not finite"):
         replace(trained, offset=np.full(6, np.nan, np.float32))
 
 

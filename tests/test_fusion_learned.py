@@ -96,10 +96,11 @@ def test_it_survives_a_file(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"mix": np.zeros((2, 3))}, r"mix has the shape \(2, 3\); 2 modalities and 3 labels want \(2, 3, 3\)"),
-        ({"bias": np.full((2, 3), np.nan)}, "bias must be float64, finite and within ±100"),
+        ({"bias": np.full((2, 3), np.nan)}, "bias holds values that are not finite"),
+        ({"bias": np.full((2, 3), 101.0)}, "bias must be within ±100"),
         ({"bias": np.full((2, 3), "x")}, "bias must hold numbers; found <U1"),
         ({"gamma": np.array([1.0, 0.0])}, "gamma must be above 0"),
-        ({"log_temperature": np.array([0.0, 9.0, 0.0])}, "log_temperature must be float64, finite and within ±5"),
+        ({"log_temperature": np.array([0.0, 9.0, 0.0])}, "log_temperature must be within ±5"),
         ({"quarrel": np.array([[0, 1.0], [0, 0]])}, "quarrel must be symmetric"),
         ({"quarrel": np.eye(2)}, "quarrel must be symmetric, with a diagonal of 0"),
         ({"labels": np.array(["a", "b", "a"])}, "labels must be different names"),
@@ -109,7 +110,7 @@ def test_a_head_that_does_not_fit_is_refused(
     tmp_path: Path, changed: dict[str, npt.NDArray[Any]], message: str
 ) -> None:
     np.savez(tmp_path / "fusion.npz", allow_pickle=False, **(BAYES.arrays() | changed))
-    with pytest.raises(ValueError, match=f"fusion.npz: not a trained fusion head: learned head: {message}"):
+    with pytest.raises(ValueError, match=f"fusion.npz: not a trained fusion head: {message}"):
         read_learned(tmp_path / "fusion.npz")
 
 

@@ -120,9 +120,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     store = ModelStore(root=tmp_path)
     model = store.model("fusion-head")
     store.models["fusion-head"] = model.model_copy(update={"sha256": (sha256_of(weights / "fusion.npz"),)})
-    with pytest.raises(
-        ModelError, match=r"fusion.npz: not a trained fusion head: learned head: modalities, .* missing"
-    ):
+    with pytest.raises(ModelError, match=r"fusion.npz: not a trained fusion head: modalities, .* missing"):
         open_fusion(LEARNED, store)
 
 

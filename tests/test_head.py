@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from engines.head import FLOOR, Head, HeadError, Projection
+from agent.fusion.arrays import HeadError
+from engines.head import FLOOR, Head, Projection
 
 HEAD = Head(
     mean=np.array([1.0, 0.0]),
@@ -91,11 +94,29 @@ def test_misfits_are_named(tmp_path: Path) -> None:
         replace(HEAD, bias=np.zeros(2))
     with pytest.raises(HeadError, match="prior"):
         replace(HEAD, prior=np.array([0.5, 0.5, 0.5]))
-    (tmp_path / "text.npz").write_text("no numbers")
-    with pytest.raises(HeadError, match=r"text\.npz"):
-        Head.load(tmp_path / "text.npz")
+    for content in (b"", b"no numbers"):
+        (tmp_path / "text.npz").write_bytes(content)
+        with pytest.raises(HeadError, match=r"text\.npz"):
+            Head.load(tmp_path / "text.npz")
     with pytest.raises(HeadError, match=r"none\.npz"):
         Head.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"bias": np.array(["a", "b", "c"])}, "bias must hold numbers; found <U1"),
+        ({"bias": np.zeros(2)}, r"bias has the shape \(2,\); 2 features and 3 labels want \(3,\)"),
+        ({"temperature": np.ones(2)}, "only .* arrays"),
+    ],
+)
+def test_what_does_not_fit_in_a_file_is_said_with_its_name(
+    tmp_path: Path, changed: dict[str, npt.NDArray[Any]], said: str
+) -> None:
+    arrays = {name: np.asarray(getattr(HEAD, name)) for name in Head.__slots__} | changed
+    np.savez(tmp_path / "head.npz", allow_pickle=False, **arrays)
+    with pytest.raises(HeadError, match=rf"head\.npz: not a head .*: ({said})"):
+        Head.load(tmp_path / "head.npz")
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.fusion.arrays import HeadError
 from agent.types import F64
 from engines.evaluation.metrics import Ints
-from engines.head import HeadError
 from engines.speaker import FADE_S, SpeakerHead
 
 LABELS = ("neutral", "happy", "sad")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from agent.deciding.smoothing import StickyFilter
 from agent.fusion import TINY, Combined, EmbeddedHead, Floats, LearnedHead, Recalibration, Rule, leaked, rebased
+from agent.npz import read_head
 from agent.types import F32, Evidence, Modality
 
 PAD_ANCHORS: Mapping[str, tuple[float, float]] = {
@@ -27,9 +26,6 @@ PAD_ANCHORS: Mapping[str, tuple[float, float]] = {
 """Pleasure and arousal of the labels, -1..1 (Russell and Mehrabian 1977, table 1; neutral is the origin)."""
 ROWS: Mapping[Modality, int] = {modality: row for row, modality in enumerate(Modality)}
 """Which row of a rule's arguments is whose."""
-
-
-Trained = TypeVar("Trained", LearnedHead, EmbeddedHead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +176,10 @@ def divergence(p: Floats, q: Floats) -> float:
 
 
 def read_learned(path: Path) -> LearnedHead:
-    """The trained head in an .npz of `LearnedHead.arrays`; raises `ValueError`, which names the file, if it is none."""
-    return _read(path, LearnedHead)
+    """The trained head in an .npz of `LearnedHead.arrays`; raises `HeadError`, which names the file, if it is none."""
+    return read_head(path, LearnedHead.of, "a trained fusion head")
 
 
 def read_embedded(path: Path) -> EmbeddedHead:
     """The same of `EmbeddedHead.arrays`."""
-    return _read(path, EmbeddedHead)
-
-
-def _read(path: Path, kind: type[Trained]) -> Trained:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return kind.of(arrays)
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a trained fusion head: {error}") from error
+    return read_head(path, EmbeddedHead.of, "a trained fusion head that reads embeddings")

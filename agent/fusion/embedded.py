@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from agent.fusion.arrays import Arrays, HeadError, numbers, refuse_misfits, refuse_missing, texts
 from agent.fusion.base import Combined, Embeddings, Floats, Heard, Rule, refuse_above_one, softmax, subset_of
 from agent.types import F32
 
@@ -24,7 +25,7 @@ LOG_BOUND = 5.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedHead:
-    """The parameters of `Feature` and `Hybrid`; raises `ValueError` where they do not fit together.
+    """The parameters of `Feature` and `Hybrid`; raises `HeadError` where they do not fit together.
 
     M modalities, K labels, embeddings of D_1 … D_M numbers one behind the other, d coordinates each, H hidden units.
     """
@@ -62,23 +63,17 @@ class EmbeddedHead:
             "decisions": (m, k),
             "log_temperature": (2**m - 1,),
         }
-        for name, shape in wanted.items():
-            array = getattr(self, name)
-            if array.shape != shape:
-                raise ValueError(f"embedded head: {name} has the shape {array.shape}; it must be {shape}")
-            if array.dtype != np.float32 or not np.isfinite(array).all():
-                raise ValueError(f"embedded head: {name} must be float32 and finite")
+        refuse_misfits(self, wanted, f"{m} modalities, {k} labels and embeddings of {self.sizes}")
         if len(self.sizes) != m or (np.abs(self.log_temperature) > LOG_BOUND).any():
-            raise ValueError(f"embedded head: wants {m} sizes, and log temperatures within ±{LOG_BOUND:g}")
+            raise HeadError(f"wants {m} sizes, and log temperatures within ±{LOG_BOUND:g}")
 
     @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> EmbeddedHead:
+    def of(cls, arrays: Arrays) -> EmbeddedHead:
         """From arrays by the names of the fields, as `arrays` gives them and an .npz holds them."""
-        if names := [name for name in cls.__slots__ if name not in arrays]:
-            raise ValueError(f"embedded head: {', '.join(names)} missing; found {', '.join(arrays) or 'nothing'}")
-        modalities, labels = (tuple(map(str, np.atleast_1d(arrays[name]))) for name in ("modalities", "labels"))
-        sizes = tuple(int(size) for size in np.atleast_1d(arrays["sizes"]))
-        return cls(modalities, labels, sizes, *(arrays[name] for name in cls.__slots__[3:]))
+        refuse_missing(arrays, cls.__slots__)
+        modalities, labels, sizes, *rest = cls.__slots__
+        lengths = tuple(int(size) for size in np.atleast_1d(arrays[sizes]))
+        return cls(texts(arrays[modalities]), texts(arrays[labels]), lengths, **numbers(arrays, rest, np.float32))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What `of` takes; none holds objects, so that it can be written to an .npz and read without pickle."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.fusion.arrays import Arrays, HeadError, numbers, refuse_misfits, refuse_missing, texts
 from agent.fusion.base import Combined, Embeddings, Floats, Heard, Rule, refuse_above_one, softmax, subset_of
 from agent.fusion.conflict import conflict
 
@@ -20,7 +21,7 @@ LOG_BOUND = 5.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LearnedHead:
-    """The parameters of `Learned`; raises `ValueError` where they do not fit together. M modalities, K labels."""
+    """The parameters of `Learned`; raises `HeadError` where they do not fit together. M modalities, K labels."""
 
     modalities: tuple[str, ...]
     """M names, in the order of the rows that it is given."""
@@ -41,21 +42,18 @@ class LearnedHead:
         m, k = len(self.modalities), len(self.labels)
         wanted = {"mix": (m, k, k), "bias": (m, k), "gamma": (m,), "quarrel": (m, m)}
         wanted["log_temperature"] = (2**m - 1,)
-        for name, shape in wanted.items():
-            array, bound = getattr(self, name), LOG_BOUND if name in ("log_temperature", "quarrel") else BOUND
-            if array.shape != shape:
-                raise ValueError(
-                    f"learned head: {name} has the shape {array.shape}; {m} modalities and {k} labels want {shape}"
-                )
-            if array.dtype != np.float64 or not (np.abs(array) <= bound).all():
-                raise ValueError(f"learned head: {name} must be float64, finite and within ±{bound:g}")
+        refuse_misfits(self, wanted, f"{m} modalities and {k} labels")
+        for name in wanted:
+            bound = LOG_BOUND if name in ("log_temperature", "quarrel") else BOUND
+            if (np.abs(getattr(self, name)) > bound).any():
+                raise HeadError(f"{name} must be within ±{bound:g}")
         if not (self.gamma > 0).all():
-            raise ValueError(f"learned head: gamma must be above 0; found {self.gamma.tolist()}")
+            raise HeadError(f"gamma must be above 0; found {self.gamma.tolist()}")
         if (self.quarrel != self.quarrel.T).any() or self.quarrel.diagonal().any():
-            raise ValueError("learned head: quarrel must be symmetric, with a diagonal of 0")
+            raise HeadError("quarrel must be symmetric, with a diagonal of 0")
         for name, names in (("modalities", self.modalities), ("labels", self.labels)):
             if len(set(names)) != len(names):
-                raise ValueError(f"learned head: {name} must be different names; found {list(names)}")
+                raise HeadError(f"{name} must be different names; found {list(names)}")
 
     @classmethod
     def bayes(cls, modalities: Sequence[str], labels: Sequence[str]) -> LearnedHead:
@@ -72,16 +70,11 @@ class LearnedHead:
         )
 
     @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LearnedHead:
+    def of(cls, arrays: Arrays) -> LearnedHead:
         """From arrays by the names of the fields, as `arrays` gives them and an .npz holds them."""
-        names = [name for name in cls.__slots__ if name not in arrays]
-        if names:
-            raise ValueError(f"learned head: {', '.join(names)} missing; found {', '.join(arrays) or 'nothing'}")
-        return cls(
-            modalities=tuple(map(str, np.atleast_1d(arrays["modalities"]))),
-            labels=tuple(map(str, np.atleast_1d(arrays["labels"]))),
-            **{name: _numbers(name, arrays[name]) for name in cls.__slots__ if name not in ("modalities", "labels")},
-        )
+        refuse_missing(arrays, cls.__slots__)
+        modalities, labels, *rest = cls.__slots__
+        return cls(texts(arrays[modalities]), texts(arrays[labels]), **numbers(arrays, rest, np.float64))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What `of` takes; none holds objects, so that it can be written to an .npz and read without pickle."""
@@ -133,9 +126,3 @@ class Learned(Rule):
                     pair = [i, j]
                     log_temperature += quarrel * conflict(heard.probs[pair], heard.weights[pair])
         return float(np.exp(log_temperature))
-
-
-def _numbers(name: str, array: npt.NDArray[Any]) -> Floats:
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"learned head: {name} must hold numbers; found {array.dtype}")
-    return array.astype(np.float64)
