@@ -73,7 +73,10 @@ def _standing(table: Encoder, names: Sequence[str], store: ModelStore, platform:
             return Standing(f'backend = "tensorrt" cannot be had: {said}', ok=False)
         return Standing(f'onnxruntime, because backend = "auto" finds no TensorRT: {said}', loud=True)
     plans = plans_of(store)
-    lacks = {n: _lack(Deployment.of(store.path(n), there, precision=table.precision, plans=plans)) for n in names}
+    try:
+        lacks = {n: _lack(Deployment.of(store.path(n), there, precision=table.precision, plans=plans)) for n in names}
+    except EngineError as error:  # a file that cannot be read is closed to every back end
+        return Standing(str(error), ok=False)
     kept = ", ".join(name for name, lack in lacks.items() if not lack)
     wanting = ", ".join(f"{name} ({lack})" for name, lack in lacks.items() if lack)
     parts = [f"{there} in {table.precision}: {kept}"] if kept else []

@@ -127,6 +127,21 @@ def test_each_network_without_a_plan_is_named_with_what_to_do(store: ModelStore,
     )
 
 
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_a_network_that_cannot_be_read_is_named(store: ModelStore, platform: Platform, backend: str) -> None:
+    class Fleeting(ModelStore):
+        """Somebody removes each file just after it was looked for."""
+
+        def path(self, name: str) -> Path:
+            path = super().path(name)
+            path.unlink()
+            return path
+
+    finding = of_vision(configured(backend=backend), Fleeting(store.cache), platform)
+    assert not finding.ok
+    assert finding.said.startswith(f"{store.file(store.model(FACES[0]))}: cannot be read: ")
+
+
 def test_with_all_plans_it_is_quiet(store: ModelStore, platform: Platform) -> None:
     for name in FACES:
         keep(store, platform, name)
