@@ -194,8 +194,8 @@ def test_quality_falls_with_noise_clipping_and_shortness() -> None:
     assert clean > quality(words, -28.0) > quality(words, -22.0) > quality(words, 0.0) == 0
     clipped = [quality(np.clip(gain * words, -1, 1), -60.0) for gain in (1, 5, 20, 100)]
     assert clipped == sorted(clipped, reverse=True)
-    assert clipped[3] < 0.4 * clean
-    assert quality(words[: AUDIO_RATE_HZ // 2], -60.0) == pytest.approx(clean * 0.5**0.5, abs=0.05)
+    assert clipped[3] < 0.7 * clean
+    assert quality(words[: AUDIO_RATE_HZ // 2], -60.0) == pytest.approx(clean * 0.5**0.25, abs=0.05)
 
 
 def test_it_opens_with_the_models_of_the_lock_file() -> None:

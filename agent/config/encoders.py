@@ -33,6 +33,7 @@ class Encoder(Table):
     precision: Literal["fp32", "fp16", "int8"] = "fp16"
     span: Span
     reliability: Share
+    """The defaults are the mean recall of each encoder on people it does not know (engines/models.toml), rounded."""
     tau: Duration
     labels: dict[str, str] = Field(default_factory=dict)
 
@@ -41,7 +42,7 @@ class Vision(Encoder):
     """``[encoders.vision]``."""
 
     span: Span = 1 * SECOND
-    reliability: Share = 0.7
+    reliability: Share = 0.6
     tau: Duration = 1 * SECOND
     rate: Rate = 5.0
 
@@ -50,7 +51,7 @@ class Audio(Encoder):
     """``[encoders.audio]``."""
 
     span: Annotated[int, within("1 ns", "10 s")] = 3 * SECOND  # the voice encoder remembers no more
-    reliability: Share = 0.6
+    reliability: Share = 0.8
     tau: Duration = 3 * SECOND
 
 
@@ -58,7 +59,7 @@ class Language(Encoder):
     """``[encoders.text]``."""
 
     span: Span = 6 * SECOND
-    reliability: Share = 0.6
+    reliability: Share = 0.65
     tau: Duration = 5 * SECOND
     languages: Annotated[tuple[str, ...] | None, AfterValidator(_primary)] = None
     """Texts in others are left out and counted; None for all that the models know."""

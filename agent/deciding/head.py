@@ -33,7 +33,7 @@ class Trust:
     """How much a modality is believed before its signal is looked at."""
 
     reliability: float
-    """0..1, its share of right answers on held-out data, roughly."""
+    """0..1, its share of right answers on held-out data, each label counted alike, roughly."""
     tau_ns: int
     """How fast its evidence ages: after this time it counts 1/e."""
 
