@@ -93,7 +93,7 @@ def open_engine(path: Path | str, backend: Backend = "auto", *, threads: int = 1
     back, and ``tensorrt`` waits while a plan that is missing is built. `threads` bounds ONNX Runtime's on the CPU.
     Raises `EngineError`.
     """
-    from engines.cuda import missing_gpu
+    from engines.gpu import missing_gpu
     from engines.ort import OrtEngine
 
     path = Path(path)

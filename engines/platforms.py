@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from engines.bindings import Bindings, load_bindings
-from engines.cuda import Gpu, GpuInfo, PyCudaGpu, find_gpu
+from engines.cuda import PyCudaGpu
+from engines.gpu import Gpu, GpuInfo, find_gpu
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from agent.check import Finding
 from agent.config import Config
 from agent.config.encoders import Encoder
 from engines import EngineError
-from engines.cuda import missing_gpu
+from engines.gpu import missing_gpu
 from engines.models import ModelStore
 from engines.placement import Deployment
 from engines.plan_builder import placed, plans_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from engines import Array, EngineError, Tensor, check_feeds, rtx
 from engines.bindings import Context, Plan, Runtime, shared_logger
-from engines.cuda import Buffer, Graph, Memory, Stream
+from engines.gpu import Buffer, Graph, Memory, Stream
 from engines.platforms import Platform
 
 log = logging.getLogger(__name__)

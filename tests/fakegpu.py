@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from engines import builder
 from engines.bindings import Bindings
-from engines.cuda import Buffer, GpuInfo, Graph
+from engines.gpu import Buffer, GpuInfo, Graph
 from engines.platforms import Platform
 
 VERSION = "10.0.fake"

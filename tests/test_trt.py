@@ -235,7 +235,7 @@ def test_auto_says_once_why_it_takes_onnx_runtime_and_touches_nothing_of_tensorr
     command = [sys.executable, "-c", script, *models]
     out = subprocess.run(command, cwd=ROOT, env=hidden, capture_output=True, text=True, check=True).stdout.splitlines()
     assert out[0].startswith("auto: models run on onnxruntime: ")
-    assert out[1:] == ["['onnxruntime', 'onnxruntime']", "['engines.cuda']"]
+    assert out[1:] == ["['onnxruntime', 'onnxruntime']", "[]"]
 
 
 def test_insisting_without_a_device_says_why_and_what_to_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
