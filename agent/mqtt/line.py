@@ -14,20 +14,14 @@ from agent.config import Mqtt
 from agent.health.metrics import Metrics
 from agent.health.repeats import Repeats
 from agent.mqtt.address import Address, in_the_clear
-from agent.mqtt.connection import (
-    V5,
-    V311,
-    Connection,
-    connection,
-    either,
-    heed_cancellation,
-)
+from agent.mqtt.connection import V5, V311, Connection, connection
 from agent.mqtt.inlet import Inlet
 from agent.mqtt.message import Message
 from agent.mqtt.outbox import Outbox
 from agent.mqtt.outgoing import Outgoing
 from agent.mqtt.rival import Rivals
 from agent.mqtt.sender import Sender
+from agent.mqtt.waiting import either, heed_cancellation
 from agent.supervisor import Backoff
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ import aiomqtt
 from agent.clock import SECOND, Clock
 from agent.config import Mqtt
 from agent.mqtt.address import Address
-from agent.mqtt.connection import connection, heed_cancellation
+from agent.mqtt.connection import connection
+from agent.mqtt.waiting import heed_cancellation
 from agent.supervisor import Backoff
 
 log = logging.getLogger(__name__)
