@@ -8,27 +8,22 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import assert_never
 
 from agent.clock import SECOND, Clock, WallClock
-from agent.config import Align, Config
+from agent.config import Config
 from agent.config.events import rules
 from agent.control.commands import Reply
 from agent.control.handler import Control
-from agent.deciding.build import build_budget, build_head
-from agent.deciding.pipeline import Pipeline, speech_source
-from agent.deciding.selection import Selection, approximate, exact, first, last, nearest
+from agent.deciding.build import build_budget, build_head, build_pipeline
 from agent.events import Event, Events
 from agent.fusion import TrainedHead
 from agent.health.standing import StandingBoard, StatusBoard
-from agent.health.vitals import Vitals
 from agent.live import LiveAgent
 from agent.mqtt import Publisher
 from agent.mqtt.broker import EmbeddedBroker
 from agent.payload import event_payload
 from agent.seams import Companion, Encoder, Sensor, Transcriber
-from agent.types import Decision, Modality, Source
-from agent.window import Bounds, SlidingWindow
+from agent.types import Decision, Modality
 from agent.worker import DaemonExecutor
 
 log = logging.getLogger(__name__)
@@ -40,69 +35,6 @@ PATIENCE_NS = 2 * SECOND
 def new_session() -> str:
     """A name for a live session, unique over all nodes."""
     return uuid.uuid4().hex[:12]
-
-
-def selections(align: Align, spans_ns: Mapping[Modality, int]) -> dict[Modality, Selection]:
-    """What each encoder sees of its part of a window, for the modalities of which it does not see all."""
-    found: dict[Modality, Selection] = {}
-    for modality, name in ((Modality.VISION, align.vision), (Modality.TEXT, align.text)):
-        match name:
-            case "first":
-                found[modality] = first
-            case "last":
-                found[modality] = last
-            case "nearest":
-                found[modality] = nearest(spans_ns[modality])
-            case "exact":
-                found[modality] = exact
-            case "approximate":
-                found[modality] = approximate(align.max_interval)
-            case "all":
-                pass
-            case _ as never:
-                assert_never(never)
-    return found
-
-
-def build_pipeline(
-    config: Config,
-    *,
-    sources: Sequence[Source],
-    encoders: Mapping[Modality, Encoder],
-    transcriber: Transcriber | None,
-    clock: Clock,
-    session: str,
-    patience_ns: int | None = None,
-    learned: TrainedHead | None = None,
-) -> Pipeline:
-    """The pipeline for samples of ``sources``, from the clock's now on; ``patience_ns`` as in `Pipeline`.
-
-    On a virtual clock encoders take no time, so that no budget is ever spent there. ``learned`` and what is raised are
-    as in `build_head`.
-    """
-    read = [source for source in sources if source.modality in encoders]
-    spans_ns = {modality: table.span for modality, table in config.encoders.items()}
-    window = SlidingWindow(
-        [*read, *([speech_source(spans_ns[Modality.TEXT])] if transcriber else [])],
-        spans_ns=spans_ns,
-        hop_ns=config.agent.hop,
-        lateness_ns=config.agent.lateness,
-        start_ns=clock.now_ns(),
-        bounds=Bounds(count=config.agent.max_samples, nbytes=config.agent.max_memory),
-    )
-    return Pipeline(
-        window,
-        encoders=encoders,
-        transcriber=transcriber,
-        head=build_head(config, learned),
-        clock=clock,
-        session=session,
-        ignored=[source.name for source in sources if source not in read],
-        patience_ns=patience_ns,
-        selections=selections(config.align, spans_ns),
-        budget=build_budget(config),
-        vitals=Vitals(read),
-    )
 
 
 class Agent:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.ahead import ahead
-from agent.assembly import build_pipeline
 from agent.clock import RealClock, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.build import build_pipeline
 from agent.deciding.pipeline import SPEECH, Pipeline, speech_source
 from agent.payload import decision_payload
 from agent.recording.format import Entry, Fed, Mark, Reloaded, Switched, Told

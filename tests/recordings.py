@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, Clock, VirtualClock, WallClock
 from agent.config import Config
 from agent.control.handler import Control
+from agent.deciding.build import build_pipeline
 from agent.deciding.pipeline import Pipeline, speech_source
 from agent.fusion import LearnedHead
 from agent.live import LiveAgent

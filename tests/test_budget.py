@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
 from agent.deciding import budget as module
 from agent.deciding.budget import LINE, Planner, uncertainty
+from agent.deciding.build import build_pipeline
 from agent.deciding.pipeline import Pipeline
 from agent.health.standing import PATIENCE_NS, StandingBoard
 from agent.playback import play

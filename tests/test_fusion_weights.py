@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock
 from agent.config import Config
-from agent.deciding.build import build_head
+from agent.deciding.build import build_head, build_pipeline
 from agent.fusion import EMBEDDED, EmbeddedHead, LearnedHead
 from agent.playback import play
 from agent.types import Evidence, Modality, Reading, Sample, Watermark

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.assembly import build_pipeline
 from agent.clock import VirtualClock
 from agent.config import Config, load
 from agent.control.reload import Reload, changes_live, differences, merge
-from agent.deciding.build import build_budget, build_head
+from agent.deciding.build import build_budget, build_head, build_pipeline
 from agent.fusion import TrainedHead
 from agent.types import Modality, Reading, Sample, Source, Window
 from tests.mosquitto import free_port, mosquitto

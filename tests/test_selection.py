@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.assembly import build_pipeline
 from agent.clock import MS, VirtualClock
 from agent.config import ConfigError, load
+from agent.deciding.build import build_pipeline
 from agent.deciding.selection import Selection, approximate, exact, first, last, nearest
 from agent.playback import play
 from agent.types import Absence, Evidence, Modality, Reading, Sample, Source

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.assembly import build_pipeline
 from agent.clock import MS, VirtualClock
 from agent.config import Config
+from agent.deciding.build import build_pipeline
 from agent.playback import play
 from agent.seams import Encoder, Transcriber
 from agent.types import Absence, Decision, Modality, Reading, Sample, Source, Watermark

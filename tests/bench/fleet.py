@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.assembly import build_pipeline
 from agent.clock import SECOND, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.build import build_pipeline
 from agent.payload import decision_payload, encode
 from agent.playback import play
 from agent.types import Evidence, Modality, Reading, Sample, Source

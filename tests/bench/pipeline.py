@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agent.assembly import Agent, build_pipeline
+from agent.assembly import Agent
 from agent.clock import MS, SECOND, RealClock, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.build import build_pipeline
 from agent.playback import play
 from agent.types import Decision, Evidence, Modality, Reading, Sample, Source
 from tests.mosquitto import free_port

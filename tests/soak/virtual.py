@@ -8,9 +8,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from agent.assembly import build_pipeline
 from agent.clock import MS, SECOND, VirtualClock, WallClock
 from agent.config import Config
+from agent.deciding.build import build_pipeline
 from agent.deciding.pipeline import Pipeline
 from agent.health.standing import StandingBoard
 from agent.payload import decision_payload, encode
