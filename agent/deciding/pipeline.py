@@ -14,6 +14,7 @@ from agent.deciding.account import Timed, absences, believed, contributions
 from agent.deciding.budget import Budget
 from agent.deciding.encoding import Encoding
 from agent.deciding.head import FusionHead, Verdict
+from agent.deciding.regime import Regime
 from agent.deciding.selection import Selection
 from agent.health.metrics import Metrics
 from agent.health.vitals import Ailment, Vitals
@@ -72,10 +73,7 @@ class Pipeline:
         self.metrics = Metrics()
         self.vitals = vitals or Vitals(())
         self._ignored = frozenset(ignored)
-        self._head = head
-        self._budget: Budget | None = None
-        self._next: tuple[FusionHead, Budget | None] | None = (head, budget)
-        self._change_over()
+        self._regime = Regime(head, budget, self.metrics)
         self._clock = clock
         self.session = session
         self._seq = 0
@@ -117,7 +115,7 @@ class Pipeline:
     @property
     def budget(self) -> Budget | None:
         """What it goes by, now or from the next window on."""
-        return self._next[1] if self._next else self._budget
+        return self._regime.budget
 
     @property
     def encoders(self) -> Collection[Modality]:
@@ -153,22 +151,21 @@ class Pipeline:
 
     def adopt(self, head: FusionHead, budget: Budget | None) -> None:
         """Fuse with another head and budget from the next window on; what the head believes goes on."""
-        self._next = (head, budget)
+        self._regime.adopt(head, budget)
 
     async def decide(self, window: Window, course: Course | None = None) -> Decided:
         """The decision for a window; with a ``course`` as it was decided once, whatever took how long then and now."""
         begin_ns = self._clock.now_ns()
-        self._change_over()
+        self._regime.change_over()
         for modality, late in self._encoding.let_go():
-            if self._budget:
-                self._budget.missed(modality, late.encode_ns)
+            self._regime.missed(modality, late.encode_ns)
         given, spared = (course.given, course.spared) if course else self._plan(window)
         timed = await self._encoding.run(given, window.end_ns)
         if course:
             timed = {m: None if m in course.failed else t for m, t in timed.items() if m not in course.late}
         encoded_ns = self._clock.now_ns()
         heard = believed(timed, self.vitals, window.end_ns)
-        verdict = self._judge(window, heard, spared=bool(spared))
+        verdict = self._regime.judge(heard, window.end_ns, spared=bool(spared))
         decision = self._decision(window, heard, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
         return Decided(
             window,
@@ -196,40 +193,8 @@ class Pipeline:
 
     def _plan(self, window: Window) -> tuple[dict[Modality, Sequence[Sample]], frozenset[Modality]]:
         """What each encoder that is to run is given; and whom the budget leaves out."""
-        present = self._encoding.free(window.parts.keys())
-        spared = self._spare(present, window)
-        parts = {m: self._budget.part(m) if self._budget else window.parts[m] for m in present if m not in spared}
+        parts, spared = self._regime.allot(self._encoding.free(window.parts.keys()), window)
         return {m: self.vitals.sound(part, window.end_ns) for m, part in parts.items()}, spared
-
-    def _change_over(self) -> None:
-        """To the head and the budget that are next, if any are: between two windows, never within one."""
-        if not self._next:
-            return
-        head, budget = self._next
-        self._next = None
-        head.succeed(self._head)
-        self._head = head
-        if budget is not self._budget:
-            self._budget = budget
-            self.metrics.gauges.pop("budget", None)
-            if budget:
-                self.metrics.gauges["budget"] = budget.reading
-
-    def _spare(self, present: Sequence[Modality], window: Window) -> frozenset[Modality]:
-        """Whom the budget leaves out."""
-        if not self._budget:
-            return frozenset()
-        spared = self._budget.spare(present, window, self._head.foresee(window.end_ns))
-        for modality in spared:
-            self.metrics.count(f"encode.{modality}.spared")
-        return spared
-
-    def _judge(self, window: Window, timed: Mapping[Modality, Timed | None], *, spared: bool) -> Verdict:
-        evidence = [t.reading.evidence for t in timed.values() if t and t.reading.evidence]
-        if self._budget:
-            costs_ns = {m: t.encode_ns for m, t in timed.items() if t and t.encode_ns}
-            self._budget.learn(costs_ns, self._head.gains(evidence, window.end_ns), len(self._head.labels))
-        return self._head.judge(evidence, window.end_ns, spared=spared)
 
     def _decision(
         self,
@@ -240,7 +205,7 @@ class Pipeline:
         begin_ns: int,
         encoded_ns: int,
     ) -> Decision:
-        now_ns = self._clock.now_ns()
+        now_ns, head = self._clock.now_ns(), self._regime.head
         decision = Decision(
             session=self.session,
             seq=self._seq,
@@ -249,10 +214,10 @@ class Pipeline:
             label=verdict.label,
             confidence=verdict.confidence,
             conflict=verdict.conflict,
-            rule=self._head.rule,
-            probabilities=dict(zip(self._head.labels, verdict.probs.tolist(), strict=True)),
+            rule=head.rule,
+            probabilities=dict(zip(head.labels, verdict.probs.tolist(), strict=True)),
             dimensions=verdict.dimensions,
-            modalities=contributions(timed, verdict, window, self._head.labels),
+            modalities=contributions(timed, verdict, window, head.labels),
             missing=absences(timed, window, self._encoding.encoders),
             latency=Latency(
                 align=window.cut_ns - window.end_ns,
