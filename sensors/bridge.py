@@ -7,10 +7,11 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Generic, TypeVar
 
-from agent.clock import rfc3339
+from agent.clock import SECOND, rfc3339
 from agent.delivery.mailbox import Mailbox, Stamped
 from agent.delivery.policy import Delivery
 from agent.seams import SensorError
@@ -25,8 +26,7 @@ class Bridge(Generic[T]):
 
     Device drivers block, and some hang for good: no time-out reaches a read that is stuck in a kernel or a library. So
     each gets a thread with one owner, `items`. A driver that keeps silent for `stall_s` is an error; when it does not
-    end within `JOIN_S` of being told to, it is abandoned and holds up neither the loop nor the end of the process. An
-    abandoned thread can not be ended, so while that of `former` lives there is no other: one a sensor, not one a try.
+    end within `JOIN_S` of being told to, it is abandoned and holds up neither the loop nor the end of the process.
 
     The hand-over is bounded as `delivery` says, and what it leaves out is counted in `drops`. With `NeverDrop` the
     driver waits in `put` while the loop is behind: that is for drivers whose input waits too, such as a file.
@@ -43,9 +43,7 @@ class Bridge(Generic[T]):
         stall_s: float,
         open_s: float,
         drops: Counter[str],
-        former: Bridge[T] | None = None,
     ) -> None:
-        """`former` is the last bridge of the same sensor whose driver was left behind, if any."""
         self.name = name
         self.stopping = threading.Event()
         """Set when the driver is to end."""
@@ -54,7 +52,6 @@ class Bridge(Generic[T]):
         self._drive = drive
         self._stall_s = stall_s
         self._open_s = open_s
-        self._former = former
         self._mailbox: Mailbox[T] = Mailbox(delivery, drops=drops)
         self._room = threading.Condition()
         """Guards the mailbox, and is notified when it has room again."""
@@ -89,15 +86,7 @@ class Bridge(Generic[T]):
         """What the driver puts, until it returns. Once only.
 
         Raises what the driver raised, and `SensorError` when it stalls: before its first item it may take `open_s`.
-        Raises `SensorError` at once, and starts nothing, while the driver of `former` hangs.
         """
-        if self._former is not None and self._former.hangs:
-            # The instant, not how long ago: the same words each time are logged once.
-            raise SensorError(
-                f"{self.name}: its driver hangs, was told to end at {self._former.told_at} and does not react; it is"
-                " not opened again before that ends; if it stays so, plug the device in anew or restart the agent"
-            )
-        self._former = None
         self._loop = asyncio.get_running_loop()
         thread = threading.Thread(target=self._main, name=f"{self.name} driver", daemon=True)
         thread.start()
@@ -161,3 +150,56 @@ class Bridge(Generic[T]):
             self._loop.call_soon_threadsafe(self._wake.set)
         except RuntimeError:  # an abandoned driver came back after the loop had closed
             self.stopping.set()
+
+
+class Bridges(Generic[T]):
+    """One `Bridge` after the other for a sensor that is opened again and again.
+
+    An abandoned thread can not be ended, so while one lives there is no other: one a sensor, not one a try.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        drive: Callable[[Bridge[T]], None],
+        delivery: Delivery,
+        stall_ns: int,
+        drops: Counter[str],
+    ) -> None:
+        """As `Bridge`; opening may take twice the stall."""
+        self._name = name
+        self._drive = drive
+        self._delivery = delivery
+        self._stall_s = stall_ns / SECOND
+        self._drops = drops
+        self._abandoned: Bridge[T] | None = None
+
+    @property
+    def hang(self) -> bool:
+        """Whether a driver was abandoned and has not ended yet."""
+        return self._abandoned is not None and self._abandoned.hangs
+
+    @asynccontextmanager
+    async def items(self) -> AsyncIterator[AsyncGenerator[T | Watermark, None]]:
+        """Those of a new `Bridge`. Raises `SensorError`, and starts nothing, while an abandoned driver hangs."""
+        if self._abandoned is not None and self._abandoned.hangs:
+            # The instant, not how long ago: the same words each time are logged once.
+            raise SensorError(
+                f"{self._name}: its driver hangs, was told to end at {self._abandoned.told_at} and does not react; it"
+                " is not opened again before that ends; if it stays so, plug the device in anew or restart the agent"
+            )
+        bridge = Bridge(
+            self._name,
+            drive=self._drive,
+            delivery=self._delivery,
+            stall_s=self._stall_s,
+            # OpenCV's own time-outs for streams are as long as the stall: theirs is the better message.
+            open_s=2 * self._stall_s,
+            drops=self._drops,
+        )
+        try:
+            async with aclosing(bridge.items()) as items:
+                yield items
+        finally:
+            self._abandoned = bridge if bridge.hangs else None

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import cv2
@@ -16,7 +15,7 @@ from agent.delivery.policy import Delivery, NeverDrop, Queue
 from agent.health.repeats import Repeats
 from agent.seams import SensorError
 from agent.types import Frame, Modality, Sample, Source, Watermark
-from sensors.bridge import Bridge
+from sensors.bridge import Bridge, Bridges
 from sensors.livestamps import LiveStamps
 from sensors.video import CUT_OFF_NS, Format, Kind, as_opened, kind_of, open_video, pts_ns, video_ns, without_password
 
@@ -61,35 +60,19 @@ class CameraSensor:
         self._wanted = wanted
         self._loop = loop
         self._stall_ns = stall_ns
-        self._delivery = delivery
-        self._hanging: Bridge[Sample] | None = None
+        self._bridges = Bridges(name, drive=self._drive, delivery=delivery, stall_ns=stall_ns, drops=self.drops)
         self._repeats = Repeats()
 
     @property
     def held(self) -> bool:
         """See `agent.seams.Abandons`."""
-        return self._hanging is not None and self._hanging.hangs
+        return self._bridges.hang
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
-        stall_s = self._stall_ns / SECOND
-        bridge: Bridge[Sample] = Bridge(
-            self.name,
-            drive=self._drive,
-            delivery=self._delivery,
-            stall_s=stall_s,
-            # OpenCV's own time-outs for streams are as long as the stall: theirs is the better message.
-            open_s=2 * stall_s,
-            drops=self.drops,
-            former=self._hanging,
-        )
-        try:
-            async with aclosing(bridge.items()) as items:
-                async for sample in items:
-                    yield sample
-        finally:
-            if bridge.hangs:
-                self._hanging = bridge
+        async with self._bridges.items() as items:
+            async for sample in items:
+                yield sample
 
     def _drive(self, bridge: Bridge[Sample]) -> None:
         """In the driver's thread: grab, stamp, retrieve, hand over."""

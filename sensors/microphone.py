@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from agent.health.repeats import Repeats
 from agent.seams import SensorError
 from agent.types import AUDIO_RATE_HZ, F32, Audio, Modality, Sample, Source, Watermark
 from sensors import portaudio
-from sensors.bridge import Bridge
+from sensors.bridge import Bridge, Bridges
 from sensors.resample import Resampler
 from sensors.soundline import AudioClockFit, DelayGuard
 
@@ -77,32 +76,20 @@ class MicrophoneSensor:
         self.drops: Counter[str] = Counter()
         self._device = device
         self._block_ns = block_ns
-        self._stall_ns = stall_ns
-        self._delivery = delivery
+        self._bridges = Bridges(name, drive=self._drive, delivery=delivery, stall_ns=stall_ns, drops=self.drops)
         self._started_ns = 0
-        self._hanging: Bridge[Block] | None = None
         self._repeats = Repeats()
 
     @property
     def held(self) -> bool:
         """See `agent.seams.Abandons`."""
-        return self._hanging is not None and self._hanging.hangs
+        return self._bridges.hang
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
-        stall_s = self._stall_ns / SECOND
-        bridge: Bridge[Block] = Bridge(
-            self.name,
-            drive=self._drive,
-            delivery=self._delivery,
-            stall_s=stall_s,
-            open_s=2 * stall_s,
-            drops=self.drops,
-            former=self._hanging,
-        )
         timeline = Timeline(self.name, self.drops)
         try:
-            async with aclosing(bridge.items()) as blocks:
+            async with self._bridges.items() as blocks:
                 async for block in blocks:
                     if isinstance(block, Watermark):
                         yield block
@@ -111,8 +98,7 @@ class MicrophoneSensor:
                     if sample is not None:
                         yield sample
         finally:
-            if bridge.hangs:
-                self._hanging = bridge
+            if self._bridges.hang:
                 portaudio.forsake()
 
     def _drive(self, bridge: Bridge[Block]) -> None:
