@@ -19,12 +19,12 @@ _BARE = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
 
 
 def encode_payload(sample: Sample, *, quality: int) -> tuple[Form, bytes]:
-    """What stands for a sample's payload on the wire; JPEG of that quality, 0..100."""
+    """What stands for a sample's payload on the wire; JPEG of that quality, 0..100. Raises `ValueError`."""
     match sample.payload:
         case Frame(bgr):
-            import cv2  # who sends sound or text alone need not load it
+            from agent.imaging import encode_jpeg  # who sends sound or text alone need not load OpenCV
 
-            return Form.JPEG, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+            return Form.JPEG, encode_jpeg(bgr, quality)
         case Audio(pcm):
             return Form.PCM, (np.clip(pcm, -1, 1) * 32767).round().astype("<i2").tobytes()
         case Text(text):

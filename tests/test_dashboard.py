@@ -132,6 +132,19 @@ async def test_pictures_are_made_only_while_a_page_wants_them_and_are_small() ->
             assert not at.dashboard._painter._newest
 
 
+async def test_a_picture_without_pixels_is_counted_and_the_next_is_shown() -> None:
+    async with serving() as at, page(at) as socket:
+        await until(socket, "hello")
+        now_ns = RealClock().now_ns()
+        at.dashboard.fed(Sample("broken", Frame(np.zeros((0, 4, 3), np.uint8)), now_ns, now_ns, now_ns))
+        at.dashboard.fed(frame(now_ns))
+        told = await socket.recv()
+        while isinstance(told, str):
+            told = await socket.recv()
+        assert told[12:18] == b"camera"
+        assert at.metrics.counts["dashboard.dropped"] == 1
+
+
 @pytest.mark.parametrize("table", [{"preview": False}, {"listen": "0.0.0.0:0", "token": "${DASHBOARD_TOKEN}"}])
 async def test_no_picture_leaves_unless_it_is_switched_on(
     table: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import aiomqtt
+import numpy as np
 import pytest
 
 from agent.clock import MS, SECOND, RealClock, WallClock
@@ -303,6 +304,16 @@ async def test_what_the_broker_does_not_take_waits_within_its_bound_and_the_end_
         await sender.run()
     assert sender.dropped() == {"eye.overflow": 18}
     assert sender.sent == {}
+
+
+async def test_a_picture_of_which_no_jpeg_can_be_made_is_counted_and_the_next_is_sent(broker: str) -> None:
+    def half_of_them(here_ns: int) -> Frame:
+        return shade(here_ns) if here_ns // FarSensor.EVERY_NS % 2 else Frame(np.zeros((0, 160, 3), np.uint8))
+
+    at, clock = listening(broker), FarClock(HOUR_NS)
+    async with sending(broker, clock, FarSensor("eye", Modality.VISION, half_of_them, clock)) as sender:
+        await samples(sensor(at, Modality.VISION, "eye"), 3)
+    assert sender.dropped()["eye.encode"] >= 2
 
 
 async def test_the_end_of_its_sensors_is_the_end_of_a_sender_once_all_is_sent(broker: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from agent.config.view import View
 from agent.health.metrics import Metrics
 from agent.playback import play
 from agent.showing.view import FLOOR_DBFS, WAITING, RerunView, ViewError, dbfs
-from agent.types import Modality, Reading, Region, Sample, Watermark
+from agent.types import Frame, Modality, Reading, Region, Sample, Watermark
 from tests.samples import audio, frame, text
 from tests.scripted import ScriptedEncoder, happy, pipeline
 
@@ -74,6 +75,15 @@ def test_rerun_reads_what_it_was_shown(tmp_path: Path) -> None:
         assert f"{entity}`" in said or f"{entity} " in said or f'"{entity}"' in said, entity
     assert "so glad to see you" in said
     assert metrics.counts["view.dropped"] == 0
+
+
+async def test_a_picture_without_pixels_is_counted_and_what_follows_is_shown(tmp_path: Path) -> None:
+    file, metrics = tmp_path / "run.rrd", Metrics()
+    looking = view(View(rerun=str(file)), metrics)
+    looking.fed(replace(frame(SECOND), payload=Frame(np.zeros((0, 4, 3), np.uint8))))
+    await shown(looking)
+    assert metrics.counts["view.dropped"] == 1
+    assert "EncodedImage" in printed(file)
 
 
 def test_pictures_that_may_not_leave_do_not(tmp_path: Path) -> None:

@@ -84,10 +84,12 @@ class Dashboard:
         self._history = History(config.dashboard.history / MS)
         self._newest: Decided | None = None
         self._standing: dict[str, SourceState] = {}
-        self._audience = Audience(left_out=lambda: metrics.count("dashboard.dropped"))
+        self._audience = Audience(left_out=self._left_out)
         self._ears: dict[str, Ear] = {}
         self._heard_ns: dict[str, int] = {}
-        self._painter = Painter(clock, wall_ms=self._ms, version=VERSION, show=self._audience.show)
+        self._painter = Painter(
+            clock, wall_ms=self._ms, version=VERSION, show=self._audience.show, left_out=self._left_out
+        )
         self._server = self._served(config.dashboard.listen)
 
     async def address(self) -> Endpoint:
@@ -168,6 +170,9 @@ class Dashboard:
         if newest:
             first.append(encoded("decision", messages.decision(newest, self._config, self._wall)))
         return self._audience.join(*first)
+
+    def _left_out(self) -> None:
+        self._metrics.count("dashboard.dropped")
 
     def _keep(self, kind: str, name: str, item: Mapping[str, Any]) -> None:
         self._history.add(kind, item)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from agent.clock import MS, Clock
+from agent.imaging import PictureError, encode_jpeg, refuse_no_picture
 from agent.types import U8, Frame, Sample
 from agent.worker import Worker
 
@@ -25,15 +26,25 @@ PICTURE = 1
 
 
 class Painter:
-    """Hands small pictures of the newest frames to ``show``, as `packet` lays them out."""
+    """Hands small pictures of the newest frames to ``show``, as `packet` lays them out.
+
+    ``left_out`` is told of each frame of which no picture can be made.
+    """
 
     def __init__(
-        self, clock: Clock, *, wall_ms: Callable[[int], float], version: int, show: Callable[[str, bytes], None]
+        self,
+        clock: Clock,
+        *,
+        wall_ms: Callable[[int], float],
+        version: int,
+        show: Callable[[str, bytes], None],
+        left_out: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._wall_ms = wall_ms
         self._version = version
         self._show = show
+        self._left_out = left_out
         self._newest: dict[str, Sample] = {}
         self._more = asyncio.Event()
 
@@ -55,8 +66,12 @@ class Painter:
                     self._more.clear()
                 assert isinstance(sample.payload, Frame)
                 bgr = sample.payload.bgr
-                jpeg = await worker.run(partial(small_jpeg, bgr))
-                self._show(source, self.packet(source, sample.end_ns, jpeg))
+                try:
+                    jpeg = await worker.run(partial(small_jpeg, bgr))
+                except PictureError:
+                    self._left_out()
+                else:
+                    self._show(source, self.packet(source, sample.end_ns, jpeg))
                 await self._clock.sleep_until(begin_ns + EVERY_NS)
         finally:
             worker.dismiss()
@@ -68,11 +83,11 @@ class Painter:
 
 
 def small_jpeg(bgr: U8) -> bytes:
-    """The picture (H, W, 3) as JPEG, neither side longer than `SIDE` pixels."""
+    """The picture (H, W, 3) as JPEG, neither side longer than `SIDE` pixels. Raises `PictureError`."""
+    refuse_no_picture(bgr)
     height, width = bgr.shape[:2]
     share = SIDE / max(height, width)
     if share < 1:
         size = max(1, round(width * share)), max(1, round(height * share))
         bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return coded.tobytes()
+    return encode_jpeg(bgr, QUALITY)

@@ -19,6 +19,7 @@ from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
 from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
 
 from agent.clock import SECOND
+from agent.imaging import encode_jpeg, encode_png, refuse_no_picture
 from agent.recording.format import OPUS, PCM_F32, PCM_S16
 from agent.types import AUDIO_RATE_HZ, F32, U8, Audio, Frame, Payload, Text
 
@@ -26,8 +27,6 @@ FULL_SCALE = 32768.0
 PACKET = AUDIO_RATE_HZ // 50
 """Samples in a packet of Opus: 20 ms, as Foxglove asks for."""
 OPUS_BITS_S = 32_000
-PNG_EFFORT = 1
-"""0..9: 1 is three times as quick as 3 and hardly larger on camera noise."""
 
 Frames = Literal["jpeg", "png", "raw"]
 Sound = Literal["pcm", "float", "opus"]
@@ -59,24 +58,20 @@ def schema_of(payload: Payload, coding: Coding) -> type[Any]:
             return Log
 
 
-def pack_frame(frame: Frame, source: str, at_ns: int, coding: Coding) -> bytes | None:
-    """A picture as a message with the wall-clock stamp ``at_ns``; None where it is none that can be written."""
+def pack_frame(frame: Frame, source: str, at_ns: int, coding: Coding) -> bytes:
+    """A picture as a message with the wall-clock stamp ``at_ns``. Raises `PictureError` where it is none."""
     bgr = frame.bgr
-    if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3 or not bgr.size:
-        return None
-    if coding.frames == "raw":
-        height, width = bgr.shape[:2]
-        message = RawImage(frame_id=source, width=width, height=height, encoding="bgr8", step=3 * width)
-        message.data = np.ascontiguousarray(bgr).tobytes()
-    else:
-        options = {
-            "jpeg": [cv2.IMWRITE_JPEG_QUALITY, coding.quality],
-            "png": [cv2.IMWRITE_PNG_COMPRESSION, PNG_EFFORT],
-        }
-        done, data = cv2.imencode(f".{coding.frames}", bgr, options[coding.frames])
-        if not done:
-            return None
-        message = CompressedImage(frame_id=source, format=coding.frames, data=data.tobytes())
+    message: Any
+    match coding.frames:
+        case "raw":
+            refuse_no_picture(bgr)
+            height, width = bgr.shape[:2]
+            message = RawImage(frame_id=source, width=width, height=height, encoding="bgr8", step=3 * width)
+            message.data = np.ascontiguousarray(bgr).tobytes()
+        case "jpeg":
+            message = CompressedImage(frame_id=source, format="jpeg", data=encode_jpeg(bgr, coding.quality))
+        case "png":
+            message = CompressedImage(frame_id=source, format="png", data=encode_png(bgr))
     _stamp(message, at_ns)
     return bytes(message.SerializeToString())
 

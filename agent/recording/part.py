@@ -12,6 +12,7 @@ from foxglove_schemas_protobuf.Log_pb2 import Log
 from mcap.writer import CompressionType, Writer
 from mcap_protobuf.schema import build_file_descriptor_set
 
+from agent.imaging import PictureError
 from agent.payload import encode
 from agent.recording import schemas
 from agent.recording.codec import Coding, OpusWriter, pack_frame, pack_sound, pack_text, schema_of
@@ -70,10 +71,10 @@ class Part:
         written = False
         match sample.payload:
             case Frame():
-                data = pack_frame(sample.payload, sample.source, publish_ns, self._coding)
-                written = data is not None
-                if data is not None:
+                with suppress(PictureError):
+                    data = pack_frame(sample.payload, sample.source, publish_ns, self._coding)
                     self._message(sample, data, log_ns=log_ns, publish_ns=publish_ns)
+                    written = True
             case Audio(pcm) if self._coding.audio == "opus":
                 opus = self._opus.get(sample.source) or self._opus.setdefault(sample.source, OpusWriter())
                 row, written = row | {"coded": "opus"}, True

@@ -9,12 +9,12 @@ from collections import deque
 from importlib import import_module
 from typing import Any, assert_never
 
-import cv2
 import numpy as np
 
 from agent.clock import SECOND, WallClock
 from agent.config.view import View
 from agent.health.metrics import Metrics
+from agent.imaging import PictureError, encode_jpeg
 from agent.types import F32, Audio, Decided, Frame, Sample, Text, Watermark
 from agent.window import SourceState
 from agent.worker import Worker
@@ -22,13 +22,14 @@ from agent.worker import Worker
 log = logging.getLogger(__name__)
 
 WAITING = 256
-"""Things that wait to be shown at most; the oldest gives way, and is counted as ``view.dropped``."""
+"""Things that wait to be shown at most; the oldest gives way. ``view.dropped`` counts them, and pictures of which no
+JPEG can be made."""
 SOUND_NS = SECOND // 10
 """From one reading of a microphone's level to the next."""
 FLOOR_DBFS = -100.0
 """Digital silence is shown as that."""
-
-
+QUALITY = 95
+"""Of the pictures, 0..100."""
 CLOSE_S = 2.0
 """How long the end may wait for what is still to be handed over."""
 
@@ -90,7 +91,10 @@ class RerunView:
                 t_ns, item = self._waiting.popleft()
                 if not self._waiting:
                     self._more.clear()
-                await worker.run(lambda t_ns=t_ns, item=item: shown.show(item, t_ns))  # type: ignore[misc]
+                try:
+                    await worker.run(lambda t_ns=t_ns, item=item: shown.show(item, t_ns))  # type: ignore[misc]
+                except PictureError:
+                    self._metrics.count("view.dropped")
                 if not self._waiting:
                     self._nothing.set()
         finally:
@@ -140,7 +144,7 @@ class _Shown:
         self._stream.send_recording_name(node)
 
     def show(self, item: Sample | Decided, wall_ns: int) -> None:
-        """Hand over what happened at that instant, in ns since the Unix epoch."""
+        """Hand over what happened at that instant, in ns since the Unix epoch. Raises `PictureError`."""
         self._stream.set_time("capture", timestamp=np.datetime64(wall_ns, "ns"))
         if isinstance(item, Decided):
             self._decided(item)
@@ -149,8 +153,8 @@ class _Shown:
         match item.payload:
             case Frame(bgr):
                 self._sizes[item.source] = (bgr.shape[1], bgr.shape[0])
-                _, jpeg = cv2.imencode(".jpg", bgr)
-                self._stream.log(where, rr.EncodedImage(contents=jpeg.tobytes(), media_type="image/jpeg"))
+                jpeg = encode_jpeg(bgr, QUALITY)
+                self._stream.log(where, rr.EncodedImage(contents=jpeg, media_type="image/jpeg"))
             case Audio(pcm):
                 self._stream.log(f"{where}/dbfs", rr.Scalars(dbfs(pcm)))
             case Text(text, origin=origin):
