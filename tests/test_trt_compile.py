@@ -32,6 +32,8 @@ COMPILED = (
     ("face-encoder", "fp16"),
     ("face-embedding", "fp32"),
     ("face-embedding", "fp16"),
+    ("face-general", "fp32"),
+    ("face-general", "fp16"),
     ("voice-activity", "fp32"),
     ("voice-encoder", "fp16"),
     ("speech-encoder", "fp16"),

