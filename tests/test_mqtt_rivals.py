@@ -112,6 +112,28 @@ async def test_another_client_of_our_name_of_which_nothing_is_known_is_left_alon
     assert p.counted.counts["mqtt.connections"] == 1
 
 
+async def test_a_status_of_another_than_is_online_tells_of_no_rival_where_that_can_be_told(tmp_path: Path) -> None:
+    port = free_port()
+    settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}")
+    p = speaker(port, tmp_path, V5)
+
+    def seen_by(own: str) -> Rivals:
+        return Rivals(settings, identifier="attune-kiosk-1", root=NODE, own=own, clock=VirtualClock())
+
+    async with asyncio.timeout(PATIENCE_S), mosquitto(port, tmp_path), running(p):
+        (told,) = await collect(port, 1, "status", protocol=V5)
+        assert isinstance(told.payload, bytes)
+        shown = instance_in(told.payload)
+        assert shown
+        assert await seen_by("another").other(V5) == await seen_by("another").other(V311) == shown
+        async with aiomqtt.Client("127.0.0.1", port) as somebody:
+            stale = Instance(started="long ago")
+            status = json.dumps({"instance": stale.payload()})
+            await somebody.publish(f"{NODE}/status", status, qos=1, retain=True)
+        assert await seen_by(p._instance.id).other(V5) is None
+        assert await seen_by(p._instance.id).other(V311) == stale
+
+
 async def test_one_that_is_gone_and_still_said_to_be_there_is_not_waited_for_for_ever(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

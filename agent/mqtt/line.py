@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import aiomqtt
 
@@ -66,8 +67,10 @@ class Line:
         self._address = Address.of(settings.broker)
         self._identifier = f"attune-{node}"
         self._root = f"{settings.base}/{node}"
-        self._online = Message(f"{self._root}/availability", b"online", 1, retain=True, content_type="text/plain")
-        self._offline = Message(f"{self._root}/availability", b"offline", 1, retain=True, content_type="text/plain")
+        self._online = Message(
+            f"{self._root}/availability", b"online", 1, retain=True, content_type="text/plain", instance=instance
+        )
+        self._offline = replace(self._online, payload=b"offline")
         self._outgoing = outgoing
         self._inlet = inlet
         self._clock = clock

@@ -30,6 +30,8 @@ class Message:
     """Id of the decision or event, as user property ``trace``."""
     capture: str | None = None
     """RFC 3339 instant of the window's end, as user property ``capture``."""
+    instance: str | None = None
+    """Id of the process that says it, as user property ``instance``."""
     correlation: bytes | None = None
     """Correlation data of the request that this answers."""
 
@@ -42,7 +44,7 @@ def properties_of(message: Message, now_ns: int) -> Properties:
     if message.expiry_ns is not None:
         left_ns = message.put_ns + message.expiry_ns - now_ns
         found.MessageExpiryInterval = min(max(1, left_ns // SECOND), 2**32 - 1)
-    said = {"trace": message.trace, "capture": message.capture}
+    said = {"trace": message.trace, "capture": message.capture, "instance": message.instance}
     if pairs := [(name, value) for name, value in said.items() if value is not None]:
         found.UserProperty = pairs
     if message.correlation is not None:

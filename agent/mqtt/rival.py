@@ -1,7 +1,8 @@
 """Another agent of the same name at the same broker, which knows each of its clients by name and keeps only the last.
 
 Each would interrupt the other for ever. So who is interrupted looks, under a name of its own, whether another instance
-says in the retained status that it is there, and stays away for as long as it does.
+says in the retained status that it is there, and stays away for as long as it does. Who is there is told by the
+availability, if by MQTT 5: a status may be older than that, or come from whoever may write it.
 """
 
 from __future__ import annotations
@@ -98,20 +99,30 @@ class Rivals:
 
     async def other(self, protocol: aiomqtt.ProtocolVersion) -> Instance | None:
         """The one that is there; None where there is none, or the broker does not tell."""
-        found: dict[str, bytes] = {}
+        found: dict[str, tuple[bytes, str | None]] = {}
         with suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(LOOK_S):
                 await self._look(protocol, found)
         heed_cancellation()
-        other = instance_in(found.get("status", b""))
-        return other if other and other.id != self._own and found.get("availability") == b"online" else None
+        availability, said_by = found.get("availability", (b"", None))
+        status, _ = found.get("status", (b"", None))
+        other = instance_in(status)
+        if availability != b"online" or other is None or other.id == self._own:
+            return None
+        return other if said_by in (None, other.id) else None
 
-    async def _look(self, protocol: aiomqtt.ProtocolVersion, found: dict[str, bytes]) -> None:
+    async def _look(self, protocol: aiomqtt.ProtocolVersion, found: dict[str, tuple[bytes, str | None]]) -> None:
+        """Fill in payload and id of the instance of both topics."""
         name = f"{self._identifier}-{uuid.uuid4().hex[:6]}"
         async with connection(self._settings, protocol=protocol, identifier=name) as client:
             await client.subscribe([(f"{self._root}/{topic}", 0) for topic in ("availability", "status")])
             async for message in client.messages:
                 if isinstance(message.payload, bytes):
-                    found[message.topic.value.rpartition("/")[2]] = message.payload
+                    found[message.topic.value.rpartition("/")[2]] = message.payload, _said_by(message)
                 if len(found) == 2:
                     return
+
+
+def _said_by(message: aiomqtt.Message) -> str | None:
+    """The id of the instance that said it; None where the message does not tell, as before MQTT 5."""
+    return dict(getattr(message.properties, "UserProperty", ())).get("instance")
