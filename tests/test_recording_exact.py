@@ -15,9 +15,9 @@ from agent.clock import MS, VirtualClock
 from agent.config import Config
 from agent.control.handler import Control
 from agent.payload import encode
-from agent.playback import Played, replayed
 from agent.recording.format import Switched
 from agent.recording.recorder import Recorder
+from agent.replay import Played, replayed
 from agent.types import Decision, Latency, Modality
 from sensors.session_mcap import McapSession
 from tests.outside import ROOT, launch

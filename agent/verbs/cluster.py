@@ -22,8 +22,8 @@ from rich.console import Console
 
 from agent.clock import SECOND
 from agent.config import Config, ConfigError
-from agent.playback import replayed
 from agent.process import DONE, FAILED, WRONG
+from agent.replay import replayed
 from agent.verbs import Parts, Recorded
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody

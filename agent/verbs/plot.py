@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import Config
-from agent.playback import replayed
 from agent.process import DONE, FAILED, WRONG
+from agent.replay import replayed
 from agent.seams import SensorError
 from agent.verbs import Parts
 from agent.verbs.compare import read

@@ -17,8 +17,9 @@ from agent.config import Config
 from agent.config.events import rules
 from agent.events import Event, Events
 from agent.payload import encode, event_payload
-from agent.playback import Pacer, replayed
+from agent.playback import Pacer
 from agent.process import DONE, FAILED, WRONG, writer
+from agent.replay import replayed
 from agent.seams import SensorError
 from agent.showing.screen import line
 from agent.verbs import Parts, Recorded

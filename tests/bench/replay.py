@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from agent.config import Config, load
 from agent.fusion import LearnedHead
-from agent.playback import replayed
+from agent.replay import replayed
 from agent.seams import Encoder, Transcriber
 from agent.types import Modality, Source
 from sensors.session import Session
