@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS, SECOND, VirtualClock
+from agent.health.signs import Latch
 from agent.health.standing import StandingBoard
 from agent.health.vitals import (
     BLACK_NS,
@@ -22,7 +23,6 @@ from agent.health.vitals import (
     SILENCE_NS,
     STALL_NS,
     Ailment,
-    Latch,
     Vitals,
 )
 from agent.playback import play

@@ -17,9 +17,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from agent.health.signs import MS, SECOND, Delays, Latch
 from agent.types import F32, U8, Audio, Frame, Modality, Sample, Source
-
-MS, SECOND = 1_000_000, 1_000_000_000
 
 
 class Ailment(StrEnum):
@@ -71,66 +70,12 @@ FULL_SCALE = 0.99
 CLIPS, CLIPS_NOT = 0.01, 0.001
 """Share of clipped samples, over about `CLIP_NS`, from which on it clips, and below which it is well again."""
 CLIP_NS = 3 * SECOND
-JUMP_NS = SECOND // 2
-"""A shift by more, from second to second, in the least delay between stamp and arrival."""
-FEW = 5
-"""Samples that make up such a second at least; of a slow source it lasts longer."""
 JUMPED_NS = 10 * SECOND
 """So long a jump is held against a source: windows of a few seconds may mix stamps from before and after it."""
 ROWS, COLUMNS = 48, 64
 """The grid of pixels that is looked at, at most."""
 KEPT = 32
 """Changes of a source that are remembered."""
-
-
-@dataclass(slots=True)
-class Latch:
-    """Something that is on once its sign has lasted for ``on_ns`` without a break, and off after ``off_ns`` without."""
-
-    on_ns: int
-    off_ns: int
-    on: bool = False
-    _against_ns: int | None = None
-    """Since when the sign says the contrary."""
-
-    def update(self, t_ns: int, *, sign: bool) -> bool:
-        """Take in the sign at ``t_ns``, in the order of time; returns whether it is on."""
-        if sign == self.on:
-            self._against_ns = None
-            return self.on
-        if self._against_ns is None:
-            self._against_ns = t_ns
-        if t_ns - self._against_ns >= (self.on_ns if sign else self.off_ns):
-            self.on, self._against_ns = sign, None
-        return self.on
-
-
-@dataclass(slots=True)
-class Delays:
-    """The least delay from stamp to arrival, second by second.
-
-    The least, because one sample may always be late: a network that has stalled sends what it held in a burst.
-    """
-
-    _usual_ns: int | None = None
-    """Of the second before."""
-    _least_ns: int = 0
-    """Of this one so far."""
-    _since_ns: int = 0
-    _count: int = 0
-
-    def jumped(self, sample: Sample) -> bool:
-        """Take in a sample, in the order of arrival; whether it shows that the least delay is another than before."""
-        delay_ns = sample.arrival_ns - sample.end_ns
-        jumped = False
-        if self._count >= FEW and sample.arrival_ns - self._since_ns >= SECOND:
-            jumped = self._usual_ns is not None and abs(self._least_ns - self._usual_ns) > JUMP_NS
-            self._usual_ns, self._count = self._least_ns, 0
-        if not self._count:
-            self._since_ns, self._least_ns = sample.arrival_ns, delay_ns
-        self._least_ns = min(self._least_ns, delay_ns)
-        self._count += 1
-        return jumped
 
 
 @dataclass(slots=True)
