@@ -1,8 +1,9 @@
 """The face encoder: what the faces in a window's frames look like.
 
-BlazeFace finds the face (`engines.detector`), it is cut out upright (`engines.portrait`), two small networks describe
-it, a mini-Xception close up and in grey, and one with a wider view and colours that was trained further on real-world
-faces (`engines.training.face`), and a linear head trained with it reads the labels from both.
+BlazeFace finds the face (`engines.detector`), it is cut out upright (`engines.portrait`), three small networks describe
+it, a mini-Xception close up and in grey, one with a wider view and colours that was trained further on real-world faces
+(`engines.training.face`), and one on the same view that knows pictures of anything; a linear head trained with the
+second reads the labels from all three.
 """
 
 from __future__ import annotations
@@ -57,15 +58,18 @@ class Networks:
     """``face-encoder``: grey, close."""
     wide: Engine
     """``face-embedding``: in colour, with hair and chin."""
+    general: Engine
+    """``face-general``: the same cut-out, by a network that was trained on pictures of anything."""
 
     @classmethod
     def open(cls, store: ModelStore, *, backend: Backend = "auto") -> Networks:
         """Raises `engines.models.ModelError` and `EngineError`."""
-        return cls(*(open_engine(store.path(name), backend) for name in ("face-encoder", "face-embedding")))
+        names = ("face-encoder", "face-embedding", "face-general")
+        return cls(*(open_engine(store.path(name), backend) for name in names))
 
-    def close_both(self) -> None:
-        self.close.close()
-        self.wide.close()
+    def close_all(self) -> None:
+        for engine in (self.close, self.wide, self.general):
+            engine.close()
 
 
 class FaceEncoder:
@@ -146,7 +150,7 @@ class FaceEncoder:
 
     def close(self) -> None:
         self._finder.close()
-        self._networks.close_both()
+        self._networks.close_all()
 
     def __str__(self) -> str:
         return f"faces to {', '.join(self._head.head.labels)}: {self._networks.wide}"
@@ -176,8 +180,8 @@ class FaceEncoder:
             self._looks[sample] = _Look(None, None, 0.0, ())
         if not seen:
             return
-        wide, close = views([shown for _, _, shown in seen], self._networks)
-        probs = self._head.posterior(np.concatenate([wide, close], axis=1))
+        wide, general, close = views([shown for _, _, shown in seen], self._networks)
+        probs = self._head.posterior(np.concatenate([wide, general, close], axis=1))
         known = self._familiar.of(close)
         for (sample, face, shown), row, embedding, share in zip(seen, probs, wide, known.tolist(), strict=True):
             self._looks[sample] = _Look(row, embedding, visible(face, shown.grey) * share, regions[sample])
@@ -235,15 +239,24 @@ def near_then_far(near: Engine, far: Engine) -> FaceFinder:
 
 
 def features(portraits: Sequence[Portrait], networks: Networks) -> F32:
-    """What the head reads of N faces, (N, D): both of `views`, side by side."""
+    """What the head reads of N faces, (N, D): all of `views`, side by side."""
     return np.concatenate(views(portraits, networks), axis=1)
 
 
-def views(portraits: Sequence[Portrait], networks: Networks) -> tuple[F32, F32]:
-    """What each network makes of N faces: the embedding of the wide one, and what `described` gives for the close."""
+def views(portraits: Sequence[Portrait], networks: Networks) -> tuple[F32, F32, F32]:
+    """What each network makes of N faces: the wide one's embedding, and what `in_general` and `described` give."""
     close = described([shown.grey for shown in portraits], networks.close)
-    wide = networks.wide.infer({networks.wide.inputs[0].name: both_ways(colours([shown.wide for shown in portraits]))})
-    return mirrored_mean(wide["embedding"]), close
+    pictures = both_ways(colours([shown.wide for shown in portraits]))
+    wide = networks.wide.infer({networks.wide.inputs[0].name: pictures})
+    return mirrored_mean(wide["embedding"]), in_general(pictures[: len(portraits)], networks.general), close
+
+
+def in_general(pictures: F32, network: Engine) -> F32:
+    """N of `colours` as a network for pictures of anything sees them, (N, D): means over its maps at several depths.
+
+    Not both ways round: their mean told labels apart no better, and would take twice the time.
+    """
+    return np.asarray(network.infer({network.inputs[0].name: pictures})["features"], dtype=np.float32)
 
 
 def described(greys: Sequence[U8], expression: Engine) -> F32:

@@ -17,7 +17,7 @@ from engines.placement import Deployment
 from engines.platforms import Platform
 
 PLACED: Mapping[Modality, tuple[str, ...]] = {
-    Modality.VISION: ("face-detector-near", "face-detector-far", "face-encoder", "face-embedding"),
+    Modality.VISION: ("face-detector-near", "face-detector-far", "face-encoder", "face-embedding", "face-general"),
     Modality.AUDIO: ("voice-encoder", "speech-encoder"),
     Modality.TEXT: ("language-encoder",),
 }

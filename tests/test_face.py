@@ -34,18 +34,19 @@ class Parts:
 
     def __init__(self, *, rate_hz: float = 5.0) -> None:
         self.near, self.far = map(engine, ("face-detector-near", "face-detector-far"))
-        self.close, self.wide = map(engine, ("face-encoder", "face-embedding"))
+        names = ("face-encoder", "face-embedding", "face-general")
+        self.close, self.wide, self.general = map(engine, names)
         self.encoder = FaceEncoder(
             finder=near_then_far(self.near, self.far),
-            networks=Networks(self.close, self.wide),
+            networks=Networks(self.close, self.wide, self.general),
             head=Head.load(store().path("face-head")).onto(LABELS),
             familiar=Familiarity.load(store().path("face-familiar")),
             rate_hz=rate_hz,
         )
 
     def rows(self) -> tuple[int, int]:
-        """Frames looked at, and faces described (each with its mirror image)."""
-        assert self.close.rows == self.wide.rows
+        """Frames looked at, and faces described (each with its mirror image, but by the general network)."""
+        assert self.close.rows == self.wide.rows == 2 * self.general.rows
         return self.near.rows, self.wide.rows // 2
 
 
@@ -133,7 +134,7 @@ def test_new_frames_go_as_one_batch_and_none_is_looked_at_twice() -> None:
     parts = Parts()
     samples = [shot(scene(face_px=200 + 5 * i), at_s=i / 5 + 0.05) for i in range(8)]
     first = seen(parts.encoder, *samples[:5])
-    assert (parts.near.calls, parts.wide.calls, *parts.rows()) == (1, 1, 5, 5)
+    assert (parts.near.calls, parts.wide.calls, parts.general.calls, *parts.rows()) == (1, 1, 1, 5, 5)
     again = seen(parts.encoder, *samples[:5])
     assert (parts.near.calls, parts.wide.calls) == (1, 1)
     np.testing.assert_array_equal(first.probs, again.probs)
@@ -225,8 +226,8 @@ def test_a_face_that_has_gone_is_in_no_region(encoder: FaceEncoder) -> None:
 def test_the_embedding_is_what_the_wide_network_made_of_the_face(encoder: FaceEncoder) -> None:
     networks = Networks.open(store(), backend="onnxruntime")
     face = encoder._finder.detect([portrait()])[0][0]
-    wide, _ = views([take(portrait(), face)], networks)
-    networks.close_both()
+    wide, _, _ = views([take(portrait(), face)], networks)
+    networks.close_all()
     found = seen(encoder, shot(portrait())).embedding
     assert found is not None
     assert found.dtype == np.float32
@@ -250,12 +251,13 @@ def test_a_rate_of_zero_is_refused() -> None:
         Parts(rate_hz=0)
 
 
-def test_left_and_right_do_not_matter() -> None:
+def test_left_and_right_do_not_matter_but_to_the_general_network() -> None:
     shown = take(portrait(), face_of(portrait())[0])
     mirrored = Portrait(shown.grey[:, ::-1], shown.wide[:, ::-1])
-    networks = Networks.open(store(), backend="onnxruntime")
-    one, other = features([shown, mirrored], networks)
-    np.testing.assert_allclose(one, other, atol=1e-3)
+    wide, general, close = views([shown, mirrored], Networks.open(store(), backend="onnxruntime"))
+    for one, other in (wide, close):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    assert np.corrcoef(*general)[0, 1] > 0.95
 
 
 def test_the_head_reads_what_the_networks_give(encoder: FaceEncoder) -> None:

@@ -23,7 +23,7 @@ from engines.standing import findings, standings
 from tests.fakegpu import FakeGpu, FakeTensorRT, fake_platform
 from tests.outside import ROOT
 
-FACES = ("face-detector-near", "face-detector-far", "face-encoder", "face-embedding")
+FACES = ("face-detector-near", "face-detector-far", "face-encoder", "face-embedding", "face-general")
 
 
 class Untouchable(FakeTensorRT):
@@ -123,7 +123,7 @@ def test_each_network_without_a_plan_is_named_with_what_to_do(store: ModelStore,
     finding = of_vision(configured(), store, platform)
     assert finding.said == (
         f"{platform} in fp16: {FACES[0]}; {until}:"
-        f" {FACES[1]} (missing), {FACES[2]} (failed before: no memory), {FACES[3]} (missing)"
+        f" {FACES[1]} (missing), {FACES[2]} (failed before: no memory), {FACES[3]} (missing), {FACES[4]} (missing)"
     )
 
 

@@ -3,9 +3,9 @@
 DIR holds pictures of faces and a ``labels.csv`` with the columns file and label, and maybe split (``train`` or
 ``val``) and identity, such as muxspace/facial_expressions (Apache-2.0), or a person's own. Every picture is looked at
 with the run-time's own detector, cut-outs and networks. Written are ``face.onnx``, the wide network, and ``face.npz``,
-the head on it and the close one; they saw ``train`` alone. Measured are folds over all pictures in which nobody is on
-both sides, each trained in the same way from the start, and ``val``. What is done is kept in the cache: the same
-command goes on where it was stopped.
+the head on it, the general one and the close one; they saw ``train`` alone. Measured are folds over all pictures in
+which nobody is on both sides, each trained in the same way from the start, and ``val``. What is done is kept in the
+cache: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations

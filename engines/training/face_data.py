@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.types import F32, U8
-from engines import Engine, open_engine
+from engines import open_engine
 from engines.detector import Face, FaceFinder
-from engines.face import both_ways, colours, described, mirrored_mean, near_then_far
+from engines.face import Networks, both_ways, colours, described, in_general, mirrored_mean, near_then_far
 from engines.familiarity import Familiarity
 from engines.models import ModelStore, sha256_of
 from engines.portrait import Portrait, choose, take, visible
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Words = npt.NDArray[np.str_]
 
-PARTS = ("face-detector-near", "face-detector-far", "face-encoder", "expression-start")
+PARTS = ("face-detector-near", "face-detector-far", "face-encoder", "face-general", "expression-start")
 """The models that are run, and not trained."""
 VAL_SHARE = 8
 """Where a folder names no split, one in so many people is kept for ``val``."""
@@ -84,6 +84,8 @@ class Shown:
 
     stems: npt.NDArray[np.float16]
     """(N, W, 2, 128, 14, 14): what the fixed part of the wide network makes of it; [:, :, 1] of its mirror image."""
+    general: F32
+    """(N, W, G): what `engines.face.in_general` gives."""
     close: F32
     """(N, W, D): what `engines.face.described` gives."""
     before: F32
@@ -92,6 +94,10 @@ class Shown:
     """(N, W)."""
     item: Ints
     """(N,), places in the table of those in which a face was found."""
+
+    def beside(self, which: Ints, way: int | Ints | slice) -> F32:
+        """What the head reads beside the wide network's embedding, (M, G + D): `general`, then `close`."""
+        return np.concatenate([self.general[which, way], self.close[which, way]], axis=-1)
 
 
 def models() -> dict[str, Path]:
@@ -119,11 +125,11 @@ def gather(
     kept = cache / f"face-{key.hexdigest()[:16]}"
     if not (kept / "rest.npz").exists():
         kept.mkdir(parents=True, exist_ok=True)
-        near, far, close, wide = (open_engine(parts[name], "onnxruntime") for name in PARTS)
+        near, far, close, general, wide = (open_engine(parts[name], "onnxruntime") for name in PARTS)
         looks = list(_looks(folder, files, near_then_far(near, far), tick))
-        _describe(looks, close, wide, kept)
+        _describe(looks, Networks(close, wide, general), kept)
     with np.load(kept / "rest.npz", allow_pickle=False) as arrays:
-        rest = {name: arrays[name] for name in ("close", "before", "visible", "item")}
+        rest = {name: arrays[name] for name in ("general", "close", "before", "visible", "item")}
     n, ways, d = rest["close"].shape
     known = Familiarity.load(ModelStore().path("face-familiar")).of(rest["close"].reshape(n * ways, d))
     quality = rest.pop("visible") * known.reshape(n, ways)
@@ -134,24 +140,27 @@ Look = tuple[int, list[Portrait], list[float]]
 """Of a picture with a face: its place, its portrait in each way, and how well each can be seen."""
 
 
-def _describe(looks: Sequence[Look], close: Engine, wide: Engine, folder: Path) -> None:
-    """Run the networks; write ``stems.npy`` and, once that is whole, ``rest.npz``."""
-    n, ways = len(looks), len(WAYS)
+def _describe(looks: Sequence[Look], networks: Networks, folder: Path) -> None:
+    """Run the networks; write ``stems.npy`` and, once that is whole, ``rest.npz``. The wide one gives its stem, too."""
+    n, ways, wide = len(looks), len(WAYS), networks.wide
     maps = [int(size) for size in wide.outputs[0].shape[1:]]
     stems = np.lib.format.open_memmap(folder / "stems.npy", "w+", np.float16, (n, ways, 2, *maps))
-    close_rows, wide_rows = [], []
+    close_rows, general_rows, wide_rows = [], [], []
     for start in range(0, n, _BATCH):
         shown = [portrait for _, portraits, _ in looks[start : start + _BATCH] for portrait in portraits]
-        seen = wide.infer({wide.inputs[0].name: both_ways(colours([portrait.wide for portrait in shown]))})
+        pictures = colours([portrait.wide for portrait in shown])
+        seen = wide.infer({wide.inputs[0].name: both_ways(pictures)})
         both = np.stack([seen["stem"][: len(shown)], seen["stem"][len(shown) :]], axis=1)  # (n W, 2, …)
         stems[start : start + _BATCH] = both.reshape(-1, ways, *both.shape[1:])
         wide_rows.append(mirrored_mean(seen["embedding"]))
-        close_rows.append(described([portrait.grey for portrait in shown], close))
+        general_rows.append(in_general(pictures, networks.general))
+        close_rows.append(described([portrait.grey for portrait in shown], networks.close))
     stems.flush()
     draft = folder / "rest.part.npz"
     np.savez(
         draft,
         allow_pickle=False,
+        general=np.concatenate(general_rows).reshape(n, ways, -1),
         close=np.concatenate(close_rows).reshape(n, ways, -1),
         before=np.concatenate(wide_rows).reshape(n, ways, -1),
         visible=np.array([seen for _, _, seen in looks]),

@@ -23,7 +23,7 @@ from engines.evaluation.pool import Pool, collect, evidence_key
 from engines.evaluation.present import Answer, Items, answers
 from engines.evaluation.spoil import Spoilt
 from engines.head import Projection
-from engines.models import ModelStore
+from engines.models import ModelStore, sha256_of
 from engines.training import comments, face_data, familiar
 from engines.training.speakers import Corpus, fit
 from engines.training.utterances import IN_PART, PLAIN, Features, Row, gather, read_rows, teachable
@@ -46,9 +46,9 @@ def faces(folder: Path, labels: Sequence[str], *, cache: Path, say: Say) -> list
     parts = face_data.models()
     shown = face_data.gather(folder, table.files, cache, parts)
     which = np.flatnonzero(table.train[shown.item])
-    kept = (
-        cache / f"fusion-faces-embedded-{_key([*table.files, *table.labels.tolist(), *map(str, which), *labels])}.npz"
-    )
+    models = [sha256_of(parts[name]) for name in face_data.PARTS]
+    key = _key([*models, *table.files, *table.labels.tolist(), *map(str, which), *labels])
+    kept = cache / f"fusion-faces-embedded-{key}.npz"
     if not kept.exists():
         _read_faces(kept, shown, table, which, labels, parts["expression-start"], say)
     with np.load(kept, allow_pickle=False) as arrays:
@@ -94,8 +94,8 @@ def _read_faces(
         top = Top(trained.weights)
         for way, into in enumerate(probs):
             embeddings[way, rest] = embed(top, shown, which[rest], way=way)
-            wide_and_close = np.concatenate([embeddings[way, rest], shown.close[which[rest], way]], axis=1)
-            into[rest] = projection.posterior(trained.head.posterior(wide_and_close))
+            read = np.concatenate([embeddings[way, rest], shown.beside(which[rest], way)], axis=1)
+            into[rest] = projection.posterior(trained.head.posterior(read))
         priors[rest] = projection.prior(trained.head.prior)
     draft = kept.with_suffix(".part.npz")
     np.savez(draft, allow_pickle=False, probs=probs, priors=priors, embeddings=embeddings)

@@ -91,7 +91,9 @@ def cut_outs() -> onnx.ModelProto:
     """wide uint8[faces, S, S, 3] BGR and grey uint8[faces, s, s] -> what the face networks take, mirrored ones too."""
     g = Graph()
     planes = g("Transpose", g("Cast", "wide", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
-    g.named(_both_ways(g, g("Gather", planes, np.array([2, 1, 0]), axis=1)), "picture")
+    rgb = g("Gather", planes, np.array([2, 1, 0]), axis=1)
+    g.named(rgb, "once")
+    g.named(_both_ways(g, rgb), "picture")
     close = g("Unsqueeze", g("Cast", "grey", to=TensorProto.FLOAT), np.array([1]))
     g.named(_both_ways(g, _centred(g, close)), "close")
     inputs = {
@@ -113,7 +115,9 @@ def frame(wide_times: int, close_times: int) -> onnx.ModelProto:
     scale = g("Div", np.float32(2), g("Concat", *(g("Unsqueeze", n, np.array([0])) for n in last), axis=0))
     planes = g("Transpose", g("Cast", "frame", to=TensorProto.FLOAT), perm=[2, 0, 1])
     rgb = g("Unsqueeze", g("Gather", planes, np.array([2, 1, 0]), axis=0), np.array([0]))
-    g.named(_both_ways(g, _taken(g, rgb, "wide_at", scale, WIDE_SIDE, wide_times)), "picture")
+    wide = _taken(g, rgb, "wide_at", scale, WIDE_SIDE, wide_times)
+    g.named(wide, "once")
+    g.named(_both_ways(g, wide), "picture")
     coloured = _taken(g, rgb, "close_at", scale, SIDE, close_times)
     weights = np.array([0.299, 0.587, 0.114], np.float32).reshape(1, 3, 1, 1)  # as OpenCV's BGR2GRAY
     grey = g("ReduceSum", g("Mul", coloured, weights), np.array([1]), keepdims=1)
@@ -127,15 +131,17 @@ def frame(wide_times: int, close_times: int) -> onnx.ModelProto:
 
 
 _PREPARED: Mapping[str, Shape] = {
+    "once": ["faces", 3, WIDE_SIDE, WIDE_SIDE],
     "picture": ["twice", 3, WIDE_SIDE, WIDE_SIDE],
     "close": ["twice", 1, SIDE, SIDE],
 }
 
 
-def faces(prepared: onnx.ModelProto, wide: onnx.ModelProto, close: onnx.ModelProto) -> onnx.ModelProto:
-    """`cut_outs` or `frame`, and both face networks behind it, as one."""
-    named = {"picture": "wide.picture", "close": "close.input_1"}
-    behind = compose.merge_models(compose.add_prefix(wide, "wide."), compose.add_prefix(close, "close."), io_map=[])
+def faces(prepared: onnx.ModelProto, networks: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
+    """`cut_outs` or `frame`, and the face networks wide, close and general behind it, as one."""
+    named = {"picture": "wide.picture", "close": "close.input_1", "once": "general.picture"}
+    wide, close, general = (compose.add_prefix(networks[name], f"{name}.") for name in ("wide", "close", "general"))
+    behind = compose.merge_models(compose.merge_models(wide, close, io_map=[]), general, io_map=[])
     return compose.merge_models(prepared, behind, list(named.items()))
 
 

@@ -119,11 +119,12 @@ def faces(events: Sequence[Sample], store: ModelStore) -> list[Seen]:
 
 
 def saved(store: ModelStore, times: tuple[int, int], folder: Path) -> dict[str, Path]:
-    wide, close, encoder = (onnx.load(store.path(n)) for n in ("face-embedding", "face-encoder", "voice-encoder"))
+    names = {"close": "face-encoder", "wide": "face-embedding", "general": "face-general"}
+    networks = {place: onnx.load(store.path(name)) for place, name in names.items()}
     models = {
-        "voice": graphs.voice(encoder),
-        "cut-outs": graphs.faces(graphs.cut_outs(), wide, close),
-        "frame": graphs.faces(graphs.frame(*times), wide, close),
+        "voice": graphs.voice(onnx.load(store.path("voice-encoder"))),
+        "cut-outs": graphs.faces(graphs.cut_outs(), networks),
+        "frame": graphs.faces(graphs.frame(*times), networks),
     }
     paths = {name: folder / f"{name}.onnx" for name in models}
     for name, model in models.items():
@@ -171,11 +172,11 @@ def alike_seen(name: str, path: Path, store: ModelStore, seen: Sequence[Seen]) -
 
 
 def described(found: Mapping[str, Array]) -> F32:
-    """What the head reads, of the outputs of both face networks behind `graphs.cut_outs` or `graphs.frame`."""
+    """What the head reads, of the outputs of the face networks behind `graphs.cut_outs` or `graphs.frame`."""
     logits = np.log(np.maximum(found["close.probs"], 1e-9))
     logits -= logits.mean(axis=1, keepdims=True)
     close = mirrored_mean(np.concatenate([found["close.features"], logits], axis=1))
-    return np.concatenate([mirrored_mean(found["wide.embedding"]), close], axis=1)
+    return np.concatenate([mirrored_mean(found["wide.embedding"]), found["general.features"], close], axis=1)
 
 
 def compare(name: str, pairs: Sequence[Sequence[Array]]) -> None:
@@ -217,7 +218,8 @@ def hearing(where: str, opened: Opener, paths: Mapping[str, Path], store: ModelS
 
 def seeing(where: str, opened: Opener, paths: Mapping[str, Path], store: ModelStore, seen: Sequence[Seen]) -> None:
     cut_outs, frame = opened(paths["cut-outs"]), opened(paths["frame"])
-    networks = Networks(opened(store.path("face-encoder")), opened(store.path("face-embedding")))
+    names = ("face-encoder", "face-embedding", "face-general")
+    networks = Networks(*(opened(store.path(name)) for name in names))
     ways: dict[str, Callable[[Seen], object]] = {
         "OpenCV, then the networks": lambda each: views([each.portrait()], networks),
         "cut-outs as bytes": lambda each: described(cut_outs.infer(fed("cut-outs", each))),
@@ -227,7 +229,7 @@ def seeing(where: str, opened: Opener, paths: Mapping[str, Path], store: ModelSt
     report(f"{where}; one face", ways, seen)
     for engine in (cut_outs, frame):
         engine.close()
-    networks.close_both()
+    networks.close_all()
 
 
 def report(what: str, ways: Mapping[str, Callable[[T], object]], items: Sequence[T]) -> None:

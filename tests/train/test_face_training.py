@@ -19,7 +19,7 @@ from engines.face import FAR_BORDER, Networks, features
 from engines.head import Head
 from engines.portrait import take
 from engines.training import face
-from engines.training.face_data import DataError, Shown
+from engines.training.face_data import PARTS, DataError, Shown
 from engines.training.face_lean import LEANS
 from engines.training.face_net import Fitted, fit
 from engines.training.face_top import Top, embed, read_weights
@@ -58,14 +58,16 @@ def test_torch_and_onnx_agree(tmp_path: Path) -> None:
 
 
 def faces(n: int, *, seed: int) -> tuple[Shown, npt.NDArray[np.intp], npt.NDArray[np.str_]]:
-    """Made up: what a label looks like shows in the stems and, less, in what the close network gives."""
+    """Made up: what a label looks like shows in the stems and, less, in what the close network and the general give."""
     rng = np.random.default_rng(seed)
     y = rng.choice(3, size=n, p=[0.6, 0.3, 0.1])
-    looks, opinions = np.random.default_rng(0).normal(size=(2, 3, 8))
+    looks, opinions, means = np.random.default_rng(0).normal(size=(3, 3, 8))
     stems = looks[y][:, None, None, :, None, None] + rng.normal(size=(n, 2, 2, 8, 14, 14))
     close = 0.3 * opinions[y][:, None] + rng.normal(size=(n, 2, 8))
+    general = 0.3 * means[y][:, None] + rng.normal(size=(n, 2, 8))
     shown = Shown(
         stems=stems.astype(np.float16),
+        general=general.astype(np.float32),
         close=close.astype(np.float32),
         before=np.zeros((n, 2, 10), np.float32),
         quality=np.ones((n, 2)),
@@ -142,7 +144,7 @@ def test_a_folder_becomes_what_the_encoder_opens(
 ) -> None:
     start = tmp_path / "start.onnx"
     faceapi.graph(weights(), stem=3).save(start, name="start")
-    found = {name: store().path(name) for name in ("face-detector-near", "face-detector-far", "face-encoder")}
+    found = {name: store().path(name) for name in PARTS if name.startswith("face-")}
     monkeypatch.setattr(face, "models", lambda: {**found, "expression-start": start})
     data, cache, out = folder_of(tmp_path), tmp_path / "cache", tmp_path / "out"
     arguments = ["--data", str(data), "--cache", str(cache), "--out", str(out), "--folds", "2"]
@@ -159,7 +161,8 @@ def test_a_folder_becomes_what_the_encoder_opens(
     assert report["curves"]["train"][0][0] is None, "before the first round there is no loss"
 
     shown = take(portrait(), Detector(engine("face-detector-far"), border=FAR_BORDER).detect([portrait()])[0][0])
-    networks = Networks(engine("face-encoder"), open_engine(out / "face.onnx", "onnxruntime"))
+    wide = open_engine(out / "face.onnx", "onnxruntime")
+    networks = Networks(engine("face-encoder"), wide, engine("face-general"))
     head = Head.load(out / "face.npz")
     assert head.posterior(features([shown], networks)).sum() == pytest.approx(1)
 
