@@ -176,7 +176,7 @@ class Bridges(Generic[T]):
         self._abandoned: Bridge[T] | None = None
 
     @property
-    def hang(self) -> bool:
+    def hanging(self) -> bool:
         """Whether a driver was abandoned and has not ended yet."""
         return self._abandoned is not None and self._abandoned.hangs
 

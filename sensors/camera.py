@@ -66,7 +66,7 @@ class CameraSensor:
     @property
     def held(self) -> bool:
         """See `agent.seams.Abandons`."""
-        return self._bridges.hang
+        return self._bridges.hanging
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
@@ -137,4 +137,5 @@ class CameraSensor:
 
     @property
     def _shown(self) -> str:
+        """The device as messages name it."""
         return without_password(self._device)

@@ -43,7 +43,10 @@ class Block:
 
     @property
     def end_ns(self) -> int:
-        """Its last sample has only just been taken when the callback comes."""
+        """By which the hand-over judges its age: its last sample has only just been taken when the callback comes.
+
+        When it really was taken `Timeline` finds out.
+        """
         return self.arrival_ns
 
 
@@ -83,7 +86,7 @@ class MicrophoneSensor:
     @property
     def held(self) -> bool:
         """See `agent.seams.Abandons`."""
-        return self._bridges.hang
+        return self._bridges.hanging
 
     async def stream(self) -> AsyncGenerator[Sample | Watermark, None]:
         """See `agent.seams.Sensor`."""
@@ -98,7 +101,7 @@ class MicrophoneSensor:
                     if sample is not None:
                         yield sample
         finally:
-            if self._bridges.hang:
+            if self._bridges.hanging:
                 portaudio.forsake()
 
     def _drive(self, bridge: Bridge[Block]) -> None:
@@ -189,11 +192,12 @@ class Timeline:
 
     def place(self, block: Block) -> Sample | None:
         """The sample that this block completes; None at first, while claims and the resampler's filter fill."""
-        begin_ns, end_ns = (n * SECOND // block.rate_hz for n in (block.first, block.first + len(block.pcm)))
+        begin_ns = block.first * SECOND // block.rate_hz  # in the stream's own time, as is what the resampler says
+        length_ns = (block.first + len(block.pcm)) * SECOND // block.rate_hz - begin_ns
         if block.lost:
             self._drops["overrun"] += 1
             self._line.restart()
-        self._measure(block, begin_ns=begin_ns, length_ns=end_ns - begin_ns)
+        self._measure(block, begin_ns=begin_ns, length_ns=length_ns)
         if not self._guard.settled:
             return None
         if not np.isfinite(block.pcm).all():
@@ -205,12 +209,12 @@ class Timeline:
         piece = self._resampler.feed(block.pcm)
         if len(piece.pcm) == 0:
             return None
-        delay_ns = self._guard.delay_ns or end_ns - begin_ns
+        delay_ns = self._guard.delay_ns or length_ns
         t_ns, end_ns = self._line.span(piece.begin_ns, piece.end_ns, delay_ns=delay_ns, latest_ns=block.arrival_ns)
         return Sample(self._name, Audio(piece.pcm), t_ns=t_ns, end_ns=end_ns, arrival_ns=block.arrival_ns)
 
     def _measure(self, block: Block, *, begin_ns: int, length_ns: int) -> None:
-        """Fit the line to when this block came, and hear what delay it claims.
+        """Fit the line to when this block came, and hear what delay it claims; ``begin_ns`` is stream time.
 
         Only of a block that is not late: whether a claim counts the lateness of its callback nobody knows.
         """

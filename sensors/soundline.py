@@ -28,10 +28,10 @@ class AudioClockFit:
     JUMP_AFTER = 5
     """…and this many in a row are a jump of the stream: one late callback must not move the time line."""
     SHIFT_NS = 5 * MS
-    """As many that are earlier than the line by more than this, which none can be, are one too…"""
+    """No arrival can be earlier than the line by more than this, so `JUMP_AFTER` of them in a row are a jump too…"""
     SHIFT_AFTER = 50
-    """…and so are this many in a row that are later by more: more sound is held back than before, or some was lost and
-    nobody said so."""
+    """…and so are this many in a row that are later by more than `SHIFT_NS`: more sound is held back than before, or
+    some was lost and nobody said so."""
 
     def __init__(self) -> None:
         self.restarts = 0

@@ -19,7 +19,7 @@ class Timed:
 
 
 def believed(timed: Mapping[Modality, Timed | None], vitals: Vitals, end_ns: int) -> dict[Modality, Timed | None]:
-    """The same, the quality of each evidence lowered by what ails its source at ``end_ns``."""
+    """The readings, None where an encoder failed, with the quality lowered by what ails the source at ``end_ns``."""
     return {m: t and _believed(t, vitals, end_ns) for m, t in timed.items()}
 
 
@@ -35,8 +35,8 @@ def contributions(
 ) -> dict[Modality, Contribution]:
     """Of the modalities with evidence."""
     found = {}
-    for modality, reading in timed.items():
-        if reading is None or (e := reading.reading.evidence) is None:
+    for modality, ran in timed.items():
+        if ran is None or (e := ran.reading.evidence) is None:
             continue
         top = int(e.probs.argmax())
         found[modality] = Contribution(
@@ -48,7 +48,7 @@ def contributions(
             contribution=verdict.shares[modality],
             source=e.source,
             engine=e.engine,
-            encode_ns=reading.encode_ns,
+            encode_ns=ran.encode_ns,
             rivals=e.rivals,
         )
     return found
@@ -70,7 +70,7 @@ def _absence(
         return window.missing[modality]
     if modality not in timed:
         return Absence.SKIPPED
-    reading = timed[modality]
-    if reading is None:
+    ran = timed[modality]
+    if ran is None:
         return Absence.FAILED
-    return None if reading.reading.evidence else Absence.SILENT
+    return None if ran.reading.evidence else Absence.SILENT

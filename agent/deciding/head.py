@@ -162,10 +162,10 @@ class FusionHead:
         if self._anchors is None:
             return {}
         valence, arousal = (float(x) for x in probs @ self._anchors)
-        for reading in evidence:
-            if "arousal" in reading.dimensions:  # a voice that is heard tells arousal better than any label
-                weight = weights[reading.modality]
-                arousal = (1 - weight) * arousal + weight * reading.dimensions["arousal"]
+        for e in evidence:
+            if "arousal" in e.dimensions:  # a voice that is heard tells arousal better than any label
+                weight = weights[e.modality]
+                arousal = (1 - weight) * arousal + weight * e.dimensions["arousal"]
         return {"valence": valence, "arousal": arousal}
 
 

@@ -103,7 +103,7 @@ class Pipeline:
                 self.window.watermark(item.source, item.t_ns)
 
     def watch(self, sample: Sample) -> None:
-        """See whether its source can be believed; no window will hold it for that."""
+        """Look it over for signs that its source cannot be believed, without feeding it to the window."""
         if sample.source not in self._ignored:
             self.vitals.look(sample)
 
@@ -164,9 +164,9 @@ class Pipeline:
         if course:
             timed = {m: None if m in course.failed else t for m, t in timed.items() if m not in course.late}
         encoded_ns = self._clock.now_ns()
-        heard = believed(timed, self.vitals, window.end_ns)
-        verdict = self._regime.judge(heard, window.end_ns, spared=bool(spared))
-        decision = self._decision(window, heard, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
+        credited = believed(timed, self.vitals, window.end_ns)
+        verdict = self._regime.judge(credited, window.end_ns, spared=bool(spared))
+        decision = self._decision(window, credited, verdict, begin_ns=begin_ns, encoded_ns=encoded_ns)
         return Decided(
             window,
             {m: t.reading for m, t in timed.items() if t},

@@ -37,7 +37,7 @@ class StandingBoard:
     ailing: Callable[[Decision, Modality], str | None] = lambda decision, modality: None
     """What is wrong with the sources of a modality, as `agent.deciding.pipeline.Pipeline.ailment`."""
     _last: dict[Modality, tuple[str, str | None]] = field(default_factory=dict)
-    _heard_ns: dict[Modality, int] = field(default_factory=dict)
+    _tried_ns: dict[Modality, int] = field(default_factory=dict)
     """End of the last window in which it was not skipped."""
 
     def update(self, decision: Decision) -> None:
@@ -45,8 +45,8 @@ class StandingBoard:
         for modality in Modality:
             now = standing(decision, modality, self.ailing(decision, modality))
             if decision.missing.get(modality) is not Absence.SKIPPED:
-                self._heard_ns[modality] = decision.end_ns
-            elif decision.end_ns - self._heard_ns.get(modality, -PATIENCE_NS) < PATIENCE_NS:
+                self._tried_ns[modality] = decision.end_ns
+            elif decision.end_ns - self._tried_ns.get(modality, -PATIENCE_NS) < PATIENCE_NS:
                 continue
             if self._last.get(modality) != now:
                 self._last[modality] = now

@@ -20,12 +20,16 @@ class Contribution:
     weight: float
     """reliability * quality * exp(-age / tau), 0..1."""
     quality: float
+    """0..1, of its evidence, lowered by what ails the source (`agent.health.vitals`)."""
     age_ns: int
+    """From the newest instant on which it is based to the window's end; at least 0."""
     contribution: float
     """Its share in the fused result; the shares of a decision sum to 1."""
     source: str
+    """As `Evidence.source`; likewise ``engine`` and ``rivals``."""
     engine: str
     encode_ns: int
+    """How long its encoder took for this window."""
     rivals: Mapping[str, float]
 
 

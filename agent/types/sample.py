@@ -34,11 +34,11 @@ class Absence(StrEnum):
     LATE = "late"
     """Nothing came within the lateness."""
     FAILED = "failed"
-    """The source is down and being restarted."""
+    """The source is down and being restarted, or the encoder could not read what came."""
     SKIPPED = "skipped"
-    """The compute budget left it out."""
+    """The compute budget left it out, or its encoder was not done in time."""
     DISABLED = "disabled"
-    """Left out by config, pause or privacy."""
+    """Left out by config, pause or privacy, or the input of its sources has ended."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
