@@ -191,6 +191,25 @@ def test_a_password_may_lie_in_a_file(tmp_path: Path) -> None:
     assert config.mqtt.password.get_secret_value() == "hunter2"
 
 
+@pytest.mark.parametrize(("mode", "given"), [(0o440, True), (0o400, True), (0o460, False), (0o444, False)])
+def test_what_systemd_hands_over_may_show_the_mask_of_its_access_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, given: bool
+) -> None:
+    folder = tmp_path / "credentials" / "attune.service"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    secret = folder / "mqtt-password"
+    secret.write_text("hunter2\n")
+    secret.chmod(mode)
+    config = written(tmp_path, f"[mqtt]\npassword = '{secret}'")
+    if not given:
+        assert "may read or change" in faults(config)[0]
+        return
+    password = load(config).mqtt.password
+    assert password is not None
+    assert password.get_secret_value() == "hunter2"
+
+
 @pytest.mark.parametrize(("mode", "whom"), [(0o640, "its group"), (0o604, "everybody"), (0o620, "its group")])
 def test_a_password_file_is_for_its_owner_alone(mode: int, whom: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"

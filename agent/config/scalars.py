@@ -157,8 +157,13 @@ def _authority(path: Path) -> Path:
 
 
 def not_for_others(path: Path) -> None:
-    """Raise `ValueError` where somebody else than its owner may read or write the file."""
-    if mode := path.stat().st_mode & 0o077:
+    """Raise `ValueError` where somebody else than its owner may read or write the file.
+
+    One that systemd hands over (systemd.exec(5), ``LoadCredential=``) belongs to root, and an access control list lets
+    the service's user read it: what its mode says of the group is that list's mask.
+    """
+    handed = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/dev/null") in path.parents
+    if mode := path.stat().st_mode & (0o037 if handed else 0o077):
         whom = "its group" if mode & 0o070 else "everybody"
         raise ValueError(f"{path} is a secret that {whom} may read or change; allow its owner alone: chmod 600 {path}")
 
