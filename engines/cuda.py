@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -38,7 +39,9 @@ class PyCudaGpu:
             self._context = driver.Device(info.index).retain_primary_context()
         except driver.Error as error:
             raise EngineError(f"{info} cannot be used: {error}") from error
-        self._runtime = _graph_runtime()
+        # Left to itself pycuda ends this context as if it were one of its own making (cuCtxDetach).
+        self._detach = finalize(self, self._context.detach)
+        self._bindings = _graph_bindings()
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -46,7 +49,14 @@ class PyCudaGpu:
         try:
             yield
         finally:
+            self._pop()
+
+    def _pop(self) -> None:
+        try:
             self._driver.Context.pop()
+        except self._driver.Error:
+            self._detach()  # off pycuda's own stack, too: it ends the process where a thread ends with one there
+            raise
 
     def memory(self, n: int) -> Memory:
         return _Memory(self._driver, n)
@@ -55,11 +65,11 @@ class PyCudaGpu:
         return _Buffer(self._driver, n)
 
     def stream(self) -> Stream:
-        return _Stream(self._driver, self._runtime)
+        return _Stream(self._driver, self._bindings)
 
 
 class CudaError(Exception):
-    """A call of the CUDA runtime failed."""
+    """A call of cuda-bindings failed."""
 
 
 class _Memory:
@@ -74,7 +84,11 @@ class _Memory:
 class _Buffer(_Memory):
     def __init__(self, driver: Any, n: int) -> None:
         super().__init__(driver, n)
-        self.host: U8 = driver.pagelocked_empty(max(n, 1), np.uint8)
+        try:
+            self.host: U8 = driver.pagelocked_empty(max(n, 1), np.uint8)
+        except driver.Error:
+            super().close()  # here, inside the device's context, which another thread's garbage collector is not
+            raise
 
     def close(self) -> None:
         super().close()
@@ -85,9 +99,9 @@ class _Stream:
     NON_BLOCKING = 1
     """``CU_STREAM_NON_BLOCKING``: it does not wait for the default stream, nor that one for it."""
 
-    def __init__(self, driver: Any, runtime: ModuleType | None) -> None:
+    def __init__(self, driver: Any, bindings: ModuleType | None) -> None:
         self._driver = driver
-        self._runtime = runtime
+        self._bindings = bindings
         self._stream = driver.Stream(self.NON_BLOCKING)
         self.handle: int = self._stream.handle
 
@@ -101,22 +115,23 @@ class _Stream:
         self._stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> Graph | None:
-        runtime = self._runtime
-        if runtime is None:
+        cuda = self._bindings
+        if cuda is None:
             return None
-        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _check(runtime.cudaStreamBeginCapture(self.handle, mode))
+        mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        _check(cuda, cuda.cuStreamBeginCapture(self.handle, mode))
         try:
             work()
-        except Exception:
-            with suppress(CudaError):
-                _check(runtime.cudaStreamEndCapture(self.handle))
+        except BaseException:
+            _, graph = cuda.cuStreamEndCapture(self.handle)  # whose complaint would hide the first
+            if graph is not None:
+                cuda.cuGraphDestroy(graph)
             raise
-        graph = _check(runtime.cudaStreamEndCapture(self.handle))
+        graph = _check(cuda, cuda.cuStreamEndCapture(self.handle))
         try:
-            return _Graph(runtime, _check(runtime.cudaGraphInstantiate(graph, 0)), self.handle)
+            return _Graph(cuda, _check(cuda, cuda.cuGraphInstantiate(graph, 0)), self.handle)
         finally:
-            _check(runtime.cudaGraphDestroy(graph))
+            cuda.cuGraphDestroy(graph)
 
     def close(self) -> None:
         try:
@@ -126,31 +141,33 @@ class _Stream:
 
 
 class _Graph:
-    def __init__(self, runtime: ModuleType, executable: Any, stream: int) -> None:
-        self._runtime = runtime
+    def __init__(self, bindings: ModuleType, executable: Any, stream: int) -> None:
+        self._bindings = bindings
         self._executable = executable
         self._stream = stream
 
     def launch(self) -> None:
-        _check(self._runtime.cudaGraphLaunch(self._executable, self._stream))
+        _check(self._bindings, self._bindings.cuGraphLaunch(self._executable, self._stream))
 
     def close(self) -> None:
-        _check(self._runtime.cudaGraphExecDestroy(self._executable))
+        _check(self._bindings, self._bindings.cuGraphExecDestroy(self._executable))
 
 
-def _graph_runtime() -> ModuleType | None:
+def _graph_bindings() -> ModuleType | None:
+    """Of the driver, not of the CUDA runtime: pycuda is on the driver, too, and a runtime would want one of its age."""
     try:
-        from cuda.bindings import runtime
+        from cuda.bindings import driver
     except ImportError as error:
         log.info("cuda-bindings cannot be loaded (%s): every call is enqueued anew instead of as a CUDA graph", error)
         return None
-    found: ModuleType = runtime
+    found: ModuleType = driver
     return found
 
 
-def _check(result: tuple[Any, ...]) -> Any:
+def _check(cuda: ModuleType, result: tuple[Any, ...]) -> Any:
     """What a call of cuda-bindings gives behind its status. Raises `CudaError`."""
     status, *values = result
     if int(status):
-        raise CudaError(str(status))
+        _, text = cuda.cuGetErrorString(status)
+        raise CudaError(f"{status.name}: {text.decode()}" if text else f"CUDA error {int(status)}")
     return values[0] if values else None

@@ -209,11 +209,13 @@ class TrtEngine:
         for name, array in feeds.items():
             np.copyto(_view(self._buffers[name], array.shape, array.dtype), array)
         prepared = self._prepare(tuple(feeds[tensor.name].shape for tensor in self.inputs))
-        if prepared.graph is not None:
-            prepared.graph.launch()
-        else:
-            self._enqueue(prepared)
-        self._stream.synchronize()
+        try:
+            if prepared.graph is not None:
+                prepared.graph.launch()
+            else:
+                self._enqueue(prepared)
+        finally:  # what came into the stream before it failed is over, too, before its memory is touched again
+            self._stream.synchronize()
         prepared.runs += 1
         return {
             tensor.name: _view(self._buffers[tensor.name], shape, tensor.dtype).copy()
@@ -255,6 +257,7 @@ class TrtEngine:
 
     def _forget(self) -> None:
         """Let go of contexts, plan and runtime, in the order in which they hang on one another."""
+        self._buffers = {}  # so that a call that comes too late finds none, instead of writing into freed memory
         while self._prepared:
             _release(self._prepared.popitem()[1])
         self.__dict__.pop("_strategy", None)
