@@ -4,7 +4,13 @@ from importlib.util import find_spec
 
 from engines.training.reference import TorchaudioError, torchaudio
 
-TORCH = ("test_face_training.py", "test_language_training.py", "test_language_command.py", "test_far_training.py")
+TORCH = (
+    "test_efficientnet.py",
+    "test_face_training.py",
+    "test_far_training.py",
+    "test_language_command.py",
+    "test_language_training.py",
+)
 
 collect_ignore = [] if find_spec("torch") else [*TORCH]
 if not collect_ignore:
