@@ -48,6 +48,8 @@ class _Said:
 
     probs: F64
     """(K,)."""
+    prior: F64
+    """(K,), under which they hold: that of the head of its language."""
     quality: float
     embedding: F32 | None
     """(D,); None where the reader of its language has none."""
@@ -57,9 +59,10 @@ class LanguageEncoder:
     """Evidence from texts.
 
     Of several texts of one source the posteriors are pooled: a geometric mean, in which a text weighs by its quality
-    and half as much as one that ends `HALF_LIFE_NS` later. So a thought that was sent in two messages is read as one,
-    and a change of mind is believed after a few seconds. Of several sources (typed, spoken) the one decides whose
-    pooled quality, aged by the same half-life against the newest text of all, is best; the others are `rivals`.
+    and half as much as one that ends `HALF_LIFE_NS` later; and so are their priors, which differ by language. So a
+    thought that was sent in two messages is read as one, and a change of mind is believed after a few seconds. Of
+    several sources (typed, spoken) the one decides whose pooled quality, aged by the same half-life against the newest
+    text of all, is best; the others are `rivals`.
 
     A text without a letter or an emoji is no evidence, nor is one in a language that is not among the `languages`,
     which is reported as unread. What is not tagged and not Chinese is taken for English; where it does not look like
@@ -71,7 +74,7 @@ class LanguageEncoder:
     def __init__(
         self, english: Tongue, chinese: Callable[[], Tongue] | None = None, *, languages: Sequence[str] | None = None
     ) -> None:
-        """Both speak the agent's labels under the same prior; `chinese` is called when the first such text comes.
+        """Both speak the agent's labels; `chinese` is called when the first such text comes.
 
         `languages` are the primary subtags (BCP 47) of what is read, all that there is a reader of where they are None.
         Raises `EncoderError` where there is none of one of them.
@@ -113,7 +116,6 @@ class LanguageEncoder:
         if other.labels != head.labels:
             log.warning("Chinese is not read: its head has the labels %s, not language-head's", ", ".join(other.labels))
             return cls(english, languages=languages)
-        other = other.under(head.prior)
 
         def chinese() -> Tongue:
             reader = SentenceReader.open(store, "chinese", backend=backend, threads=threads)
@@ -179,7 +181,7 @@ class LanguageEncoder:
             read = tongue.reader.read([ids for _, ids, _ in batch])
             posteriors, embeddings = tongue.head.posterior(read["features"]), read.get("embedding", [None] * len(batch))
             for (sample, _, trust), probs, embedding in zip(batch, posteriors, embeddings, strict=True):
-                self._said[sample] = _Said(probs, trust, embedding)
+                self._said[sample] = _Said(probs, tongue.head.prior, trust, embedding)
         return unread
 
     def _tongue(self, *, chinese: bool) -> Tongue:
@@ -197,12 +199,15 @@ class LanguageEncoder:
         # A text of quality 0 still says what it says where it is alone; its quality tells fusion to leave it out.
         shares = recency * np.maximum(qualities, 1e-6)
         shares /= shares.sum()
-        probs = np.exp(shares @ np.log([said.probs for _, said in texts]))
+        probs, prior = (
+            np.exp(shares @ np.log(several))
+            for several in ([said.probs for _, said in texts], [said.prior for _, said in texts])
+        )
         return Evidence(
             modality=Modality.TEXT,
             source=source,
             probs=probs / probs.sum(),
-            prior=self._english.head.prior,
+            prior=prior / prior.sum(),
             quality=float(shares @ qualities),
             t_ns=newest_ns,
             engine=self._english.reader.engine.backend,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from agent.fusion.base import rebased
 from agent.types import Evidence, Sample, Text
 from engines.evaluation.metrics import report
 from engines.language import CHINESE, LanguageEncoder
@@ -103,9 +104,24 @@ def test_chinese_has_the_quality_of_its_length(encoder: LanguageEncoder) -> None
     assert read(encoder, "好").quality < 0.5
 
 
-def test_a_prior_is_shared_by_both_languages(encoder: LanguageEncoder) -> None:
-    one, other = (read(encoder, words).prior for words in ("我今天太高兴了", "I am so happy today"))
-    np.testing.assert_array_equal(one, other)
+def test_each_language_speaks_under_its_own_prior(encoder: LanguageEncoder) -> None:
+    chinese, english = (read(encoder, words) for words in ("我今天太高兴了", "I am so happy today"))
+    np.testing.assert_allclose(
+        chinese.prior, 1 / len(LABELS), err_msg="how frequent labels are in Chinese is not known"
+    )
+    assert english.prior.max() > 2 * english.prior.min()
+
+
+def test_texts_in_both_languages_are_pooled_as_under_one_prior(encoder: LanguageEncoder) -> None:
+    words = ("我今天太高兴了，谢谢你！", "I am so surprised, I did not expect that")
+    alone = [read(encoder, text) for text in words]
+    both = encoder.encode([Sample("text", Text(text), 0, 0, 0) for text in words], 0).evidence
+    assert both is not None
+    shares = np.array([one.quality for one in alone])
+    odds = np.exp(shares / shares.sum() @ np.log([one.probs / one.prior for one in alone]))
+    np.testing.assert_allclose(
+        rebased(both.probs, both.prior, np.full(len(LABELS), 1 / len(LABELS))), odds / odds.sum(), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
