@@ -53,6 +53,8 @@ class _Said:
     quality: float
     embedding: F32 | None
     """(D,); None where the reader of its language has none."""
+    engine: str
+    """Of what read it."""
 
 
 class LanguageEncoder:
@@ -181,7 +183,7 @@ class LanguageEncoder:
             read = tongue.reader.read([ids for _, ids, _ in batch])
             posteriors, embeddings = tongue.head.posterior(read["features"]), read.get("embedding", [None] * len(batch))
             for (sample, _, trust), probs, embedding in zip(batch, posteriors, embeddings, strict=True):
-                self._said[sample] = _Said(probs, tongue.head.prior, trust, embedding)
+                self._said[sample] = _Said(probs, tongue.head.prior, trust, embedding, tongue.reader.engine.backend)
         return unread
 
     def _tongue(self, *, chinese: bool) -> Tongue:
@@ -210,7 +212,7 @@ class LanguageEncoder:
             prior=prior / prior.sum(),
             quality=float(shares @ qualities),
             t_ns=newest_ns,
-            engine=self._english.reader.engine.backend,
+            engine=texts[int(shares.argmax())][1].engine,
             embedding=_mean([said.embedding for _, said in texts], shares),
         )
 
