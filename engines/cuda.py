@@ -45,6 +45,8 @@ class PyCudaGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
+        if not self._detach.alive:
+            raise CudaError(f"the context of {self.info} was given up, because it could not be left")
         self._context.push()
         try:
             yield
@@ -55,7 +57,8 @@ class PyCudaGpu:
         try:
             self._driver.Context.pop()
         except self._driver.Error:
-            self._detach()  # off pycuda's own stack, too: it ends the process where a thread ends with one there
+            self._detach()
+            self._driver.Context.get_current()  # off this thread's stack in pycuda, which would end the process with it
             raise
 
     def memory(self, n: int) -> Memory:
