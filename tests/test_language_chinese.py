@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from agent.fusion.base import rebased
 from agent.types import Evidence, Sample, Text
 from engines.evaluation.metrics import report
+from engines.head import Head
 from engines.language import CHINESE, LanguageEncoder
 from engines.models import ModelStore
 from engines.sentences import SentenceReader
-from engines.training.comments import LABELS
+from engines.training.chinese import train
+from engines.training.comments import LABELS, Split
 from engines.wording import language, quality_chinese
 
 SENTENCES = {
@@ -110,6 +113,31 @@ def test_each_language_speaks_under_its_own_prior(encoder: LanguageEncoder) -> N
         chinese.prior, 1 / len(LABELS), err_msg="how frequent labels are in Chinese is not known"
     )
     assert english.prior.max() > 2 * english.prior.min()
+
+
+def test_a_head_trained_on_english_reads_chinese_under_equal_priors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comments = {
+        "neutral": ["The meeting is on Monday at ten.", "The shop is next to the station."],
+        "happy": ["I am so happy, thank you!", "This is wonderful, I love it."],
+        "sad": ["I miss my mother, I cry every night.", "So sad, my dog died."],
+        "angry": ["Shut up, I am furious!", "How dare they, I hate this idiot."],
+        "fearful": ["I am scared of the dark.", "I am terrified, help!"],
+        "disgusted": ["The smell makes me vomit.", "This food is disgusting."],
+        "surprised": ["Wow, I did not expect that!", "What? No way, really?"],
+    }
+    y = np.repeat(np.arange(len(LABELS)), 2)
+    texts = tuple(text for label in LABELS for text in comments[label])
+    split = Split(texts, np.eye(len(LABELS), dtype=np.float32)[y], y)
+    train({"train": split, "dev": split}, ModelStore(), out=tmp_path, threads=1)
+    assert "Chinese sentences of ours, which chose penalty and temperature: n 140" in capsys.readouterr().out
+    head = Head.load(tmp_path / "language-chinese.npz")
+    np.testing.assert_allclose(head.prior, 1 / len(LABELS))
+    reader = SentenceReader.open(ModelStore(), "chinese", backend="onnxruntime")
+    found = head.posterior(reader.features([reader.tokenize(words).ids for words in ("我很害怕", "太恶心了")]))
+    assert [LABELS[k] for k in found.argmax(axis=1)] == ["fearful", "disgusted"]
+    reader.engine.close()
 
 
 def test_texts_in_both_languages_are_pooled_as_under_one_prior(encoder: LanguageEncoder) -> None:
