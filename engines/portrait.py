@@ -102,9 +102,9 @@ def window(face: Face, out: int, margin: float) -> tuple[F64, int]:
 def visible(face: Face, grey: U8) -> float:
     """0..1: how well the face can be seen, from its box and points, and from its cut-out (SIDE, SIDE).
 
-    The fourth root of the product of the parts: of spoilt faces that were kept out of the training, the likeliest power
-    is about a sixth (`engines.training.quality`). What matters more is how familiar the face looks, and that says much
-    of the same.
+    The fourth root of the product of the parts: on spoilt faces that were kept out of the training, a smaller power is
+    hardly likelier, and a greater one is less so (docs/fusion.md). What matters more is how familiar the face looks,
+    and that says much of the same.
     """
     product = certainty(face.score) * size(face) * pose(face) * exposure(grey) * sharpness(grey)
     return math.sqrt(math.sqrt(product))
