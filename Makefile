@@ -25,6 +25,7 @@ demo: setup ## the bundled session through the whole system; ARGS=--once ends wi
 	@$(BIN)/python launch.py demo $(ARGS)
 
 test: setup $(VENV)/.installed-dev test-tools ## all tests; ARGS goes to pytest
+	@$(BIN)/python -m tests.driver.build $(VENV)/driver
 	@echo "== tests"
 	@$(BIN)/python -m pytest -m "not gpu" -n $(JOBS) --dist loadfile $(ARGS)
 
@@ -59,11 +60,11 @@ soak: setup $(VENV)/.installed-dev test-tools ## hours on the virtual clock, min
 	@echo "== the faults, with 2,000 damaged files and messages a test"
 	@FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/faults --timeout 3600 $(ARGS)
 
-test-tools: # the programs that the tests run for real: broker, sound server, video server, speech, browser
+test-tools: # the programs that the tests run for real: broker, sound server, video server, speech, browser, compiler
 	@missing=""; \
 	for tool in mosquitto:mosquitto mosquitto_sub:mosquitto-clients pulseaudio:pulseaudio pacat:pulseaudio-utils \
 	            ffmpeg:ffmpeg espeak-ng:espeak-ng faketime:faketime chromium:chromium \
-	            strace:strace; do \
+	            strace:strace gcc:gcc g++:g++; do \
 	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	ldconfig -p 2>/dev/null | grep -q libportaudio || missing="$$missing libportaudio2"; \
@@ -71,6 +72,8 @@ test-tools: # the programs that the tests run for real: broker, sound server, vi
 	            gstreamer-1.0/libgstrtp.so:gstreamer1.0-plugins-good gstreamer-1.0/libgstx264.so:gstreamer1.0-plugins-ugly; do \
 	  ls /usr/lib/*/$${part%%:*} >/dev/null 2>&1 || missing="$$missing $${part##*:}"; \
 	done; \
+	$(PYTHON) -c 'import os, sysconfig; os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null || \
+	  missing="$$missing python3-dev"; \
 	/usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$$missing python3-gi"; \
 	ls /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so >/dev/null 2>&1 || missing="$$missing libasound2-plugins"; \
 	if [ -n "$$missing" ]; then \
