@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
+
+from agent.worker import Worker
 
 T = TypeVar("T")
 
@@ -16,17 +18,16 @@ async def ahead(items: Iterator[T], *, count: int, name: str) -> AsyncGenerator[
 
     A thread of that name works them out, one for all, for their order and for decoders; there they are closed, too.
     """
-    thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+    worker = Worker(name)
+    more = partial(_take, items, count)
     try:
-        next_ones = thread.submit(_take, items, count)
+        next_ones = worker.begin(more)
         while batch := await asyncio.wrap_future(next_ones):
-            next_ones = thread.submit(_take, items, count)
+            next_ones = worker.begin(more)
             for item in batch:
                 yield item
     finally:
-        if isinstance(items, Generator):
-            thread.submit(items.close)
-        thread.shutdown(wait=False)
+        worker.dismiss(items.close if isinstance(items, Generator) else None)
 
 
 def _take(items: Iterator[T], count: int) -> list[T]:

@@ -25,14 +25,18 @@ class Worker:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, done in the thread. Cancelling gives up waiting; begun work goes on."""
+    def begin(self, work: Callable[[], T]) -> Future[T]:
+        """What `work` will return or raise, done in the thread after what it was given before."""
         future: Future[T] = Future()
         if self._thread is None:
             self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
             self._thread.start()
         self._work.put(partial(_fulfil, future, work))
-        return await asyncio.wrap_future(future)
+        return future
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises, done in the thread. Cancelling gives up waiting; begun work goes on."""
+        return await asyncio.wrap_future(self.begin(work))
 
     def dismiss(self, last: Callable[[], object] | None = None) -> None:
         """Let the thread end once it has done what it was given, and ``last``, whose result nobody hears of."""
