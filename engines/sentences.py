@@ -40,12 +40,6 @@ class SentenceReader:
         """Its word pieces, first and last marks included, at most `PIECES`."""
         return self._tokenizer.encode(text)  # one by one: encode_batch starts threads on every core
 
-    @property
-    def vocabulary(self) -> list[str]:
-        """All word pieces, in the order of their ids."""
-        pieces = self._tokenizer.get_vocab()
-        return sorted(pieces, key=pieces.__getitem__)
-
     def features(self, pieces: Sequence[Sequence[int]]) -> F32:
         """(N, F) for the ids of the word pieces of N texts."""
         return self.read(pieces)["features"]

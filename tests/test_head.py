@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +119,41 @@ def test_what_does_not_fit_in_a_file_is_said_with_its_name(
     np.savez(tmp_path / "head.npz", allow_pickle=False, **arrays)
     with pytest.raises(HeadError, match=rf"head\.npz: not a head .*: ({said})"):
         Head.load(tmp_path / "head.npz")
+
+
+DIRECTORY = b"PK\x01\x02"
+"""Before what a zip file says at its end of each member: flags and method of compression 8 and 10 bytes behind it."""
+
+
+def zipped(path: Path, members: Mapping[str, bytes]) -> bytes:
+    with ZipFile(path, "w", ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path.read_bytes()
+
+
+def overwritten(content: bytes, at: int, by: bytes) -> bytes:
+    return content[:at] + by + content[at + len(by) :]
+
+
+def test_whatever_is_damaged_in_a_file_is_said_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "head.npz"
+    HEAD.save(path)
+    with ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    whole, bias = zipped(path, members), members["bias.npy"]
+    np.testing.assert_array_equal(Head.load(path).bias, HEAD.bias)
+    assert b"(3,)" in bias
+    for content, said in (
+        (zipped(path, members | {"bias.npy": b"3 numbers"}), "bias must be"),
+        (zipped(path, members | {"bias.npy": bias.replace(b"(3,)", b"(3,(")}), ""),
+        (overwritten(whole, whole.index(b".npy") + 4, b"\xff" * 8), "decompressing"),
+        (overwritten(whole, whole.index(DIRECTORY) + 8, b"\x01"), "encrypted"),
+        (overwritten(whole, whole.index(DIRECTORY) + 10, b"\x63"), "compression"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(HeadError, match=rf"head\.npz: not a head .*{said}"):
+            Head.load(path)
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:

@@ -77,10 +77,11 @@ def test_rerun_reads_what_it_was_shown(tmp_path: Path) -> None:
     assert metrics.counts["view.dropped"] == 0
 
 
-async def test_a_picture_without_pixels_is_counted_and_what_follows_is_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(0, 4, 3), (5,)])
+async def test_what_is_no_picture_is_counted_and_what_follows_is_shown(tmp_path: Path, shape: tuple[int, ...]) -> None:
     file, metrics = tmp_path / "run.rrd", Metrics()
     looking = view(View(rerun=str(file)), metrics)
-    looking.fed(replace(frame(SECOND), payload=Frame(np.zeros((0, 4, 3), np.uint8))))
+    looking.fed(replace(frame(SECOND), payload=Frame(np.zeros(shape, np.uint8))))
     await shown(looking)
     assert metrics.counts["view.dropped"] == 1
     assert "EncodedImage" in printed(file)

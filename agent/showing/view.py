@@ -152,8 +152,8 @@ class _Shown:
         where, rr = f"sensors/{item.source}", self._rr
         match item.payload:
             case Frame(bgr):
-                self._sizes[item.source] = (bgr.shape[1], bgr.shape[0])
                 jpeg = encode_jpeg(bgr, QUALITY)
+                self._sizes[item.source] = (bgr.shape[1], bgr.shape[0])
                 self._stream.log(where, rr.EncodedImage(contents=jpeg, media_type="image/jpeg"))
             case Audio(pcm):
                 self._stream.log(f"{where}/dbfs", rr.Scalars(dbfs(pcm)))
