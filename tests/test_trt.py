@@ -23,6 +23,7 @@ from engines.models import ModelStore
 from engines.ort import OrtEngine
 from engines.placement import Deployment, Stopped, agree
 from engines.plan_builder import FEEDS, Kept, RecordingEngine, build_plans, recorded
+from engines.precision import write_calibration
 from engines.swap import SwappingEngine
 from engines.trt import TrtEngine
 from sensors.session import open_session
@@ -369,6 +370,19 @@ def test_models_build_names_every_model_that_failed(tmp_path: Path) -> None:
     config = Config.model_validate({"encoders": {"vision": {"enabled": False}, "audio": {"enabled": False}}})
     with pytest.raises(EngineError, match=r"language-encoder\.onnx: tensorrt .* ended with 139"):
         build_plans(config, store, fake_platform(None, "crash"), progress=lambda name, step: None)
+
+
+def test_a_plan_in_int8_is_checked_by_what_it_was_fitted_to(model: Path) -> None:
+    """Inputs of another size than the noise that plans of wider precision are checked by."""
+    plans = model.parent / "plans"
+    fed = [{"x": np.full((1, 3, 4), 100.0 * n, np.float32)} for n in (1, 2, 3)]
+    write_calibration(plans / "linear.calibration.npz", fed)
+    deployment = Deployment.of(model, fake_platform(), precision="int8", plans=plans)
+    stored = builder.make(
+        model, deployment.key, deployment.platform.bindings, calibration=deployment.calibration, step=lambda step: None
+    )
+    np.testing.assert_array_equal(stored.probe["x"], fed[1]["x"])
+    deployment.opened(stored).close()
 
 
 def test_calibration_keeps_what_real_windows_feed_each_model(tmp_path: Path) -> None:
