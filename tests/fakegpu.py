@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 
 from engines import builder
 from engines.bindings import Bindings
@@ -255,7 +256,7 @@ class _Runtime:
         n = int.from_bytes(plan[:4], "big")
         try:
             return _Plan(self._gpu, json.loads(plan[4 : 4 + n]), plan[4 + n :])
-        except ValueError:
+        except (ValueError, DecodeError):
             self._logger.log(1, "Serialization assertion failed")
             return None
 
