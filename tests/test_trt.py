@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from agent.config import Config
 from agent.types import Modality, Sample
@@ -23,7 +24,7 @@ from engines.models import ModelStore
 from engines.ort import OrtEngine
 from engines.placement import Deployment, Stopped, agree
 from engines.plan_builder import FEEDS, Kept, RecordingEngine, build_plans, recorded
-from engines.precision import write_calibration
+from engines.precision import prepare, write_calibration
 from engines.swap import SwappingEngine
 from engines.trt import TrtEngine
 from sensors.session import open_session
@@ -383,6 +384,24 @@ def test_a_plan_in_int8_is_checked_by_what_it_was_fitted_to(model: Path) -> None
     )
     np.testing.assert_array_equal(stored.probe["x"], fed[1]["x"])
     deployment.opened(stored).close()
+
+
+def test_in_int8_sums_of_odds_stay_wide(tmp_path: Path) -> None:
+    """Of which the smallest would be nothing in 8 bits, and have no logarithm."""
+    nodes = [
+        helper.make_node("Exp", ["x"], ["odds"]),
+        helper.make_node("MatMul", ["odds", "weight"], ["sums"], name="sums"),
+        helper.make_node("Log", ["sums"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 4]) for name in "xy")
+    weight = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "weight")
+    graph = helper.make_graph(nodes, "odds", [x], [y], [weight])
+    path = tmp_path / "odds.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    fed = {"x": np.asarray([[0, -2, -8, -12]], np.float32)}
+    write_calibration(tmp_path / "odds.npz", [fed])
+    narrow = OrtEngine(path, content=prepare(path, "int8", tmp_path / "odds.npz").model)
+    np.testing.assert_allclose(narrow.infer(fed)["y"], fed["x"], rtol=1e-4, atol=1e-4)
 
 
 def test_calibration_keeps_what_real_windows_feed_each_model(tmp_path: Path) -> None:
