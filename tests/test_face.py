@@ -15,7 +15,20 @@ from engines.detector import Detector, Face
 from engines.face import FAR_BORDER, FaceEncoder, Networks, features, near_then_far, views
 from engines.familiarity import Familiarity
 from engines.head import Head
-from engines.portrait import SIDE, WIDE_SIDE, Portrait, choose, cut, exposure, pose, sharpness, size, take, visible
+from engines.portrait import (
+    SIDE,
+    WIDE_SIDE,
+    Portrait,
+    certainty,
+    choose,
+    cut,
+    exposure,
+    pose,
+    sharpness,
+    size,
+    take,
+    visible,
+)
 from tests.faces import EYES, engine, portrait, scene, shot, store
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
@@ -343,6 +356,10 @@ def test_blur_darkness_light_distance_and_a_turned_head_lower_the_quality() -> N
     face, grey = face_of(portrait())
     good = visible(face, grey)
     assert good > 0.6
+    blurred = cv2.GaussianBlur(grey, (0, 0), 2)
+    parts = certainty(face.score) * size(face) * pose(face) * exposure(blurred) * sharpness(blurred)
+    assert 0.1 < parts < 0.9
+    assert visible(face, blurred) == pytest.approx(parts**0.25)
     blurs = [sharpness(cv2.GaussianBlur(grey, (0, 0), sigma)) for sigma in (0.3, 1.5, 2, 3)]
     assert blurs == sorted(blurs, reverse=True)
     assert blurs[-1] < 0.4 < blurs[0]

@@ -12,8 +12,9 @@ from agent.fusion.base import rebased
 from agent.types import Evidence, Sample, Text
 from engines.evaluation.metrics import report
 from engines.head import Head
-from engines.language import CHINESE, LanguageEncoder
+from engines.language import CHINESE, LanguageEncoder, Tongue
 from engines.models import ModelStore
+from engines.ort import OrtEngine
 from engines.sentences import SentenceReader
 from engines.training.chinese import train
 from engines.training.comments import LABELS, Split
@@ -113,6 +114,30 @@ def test_each_language_speaks_under_its_own_prior(encoder: LanguageEncoder) -> N
         chinese.prior, 1 / len(LABELS), err_msg="how frequent labels are in Chinese is not known"
     )
     assert english.prior.max() > 2 * english.prior.min()
+
+
+def test_a_text_names_the_engine_that_read_it_and_several_that_of_the_one_that_counts_most(
+    encoder: LanguageEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(encoder, "我今天太高兴了")
+    other = encoder._chinese
+    assert other is not None
+
+    class Elsewhere(OrtEngine):
+        backend = "elsewhere"
+
+    store = ModelStore()
+    reader = SentenceReader.open(store, "chinese", backend="onnxruntime")
+    reader.engine.close()
+    reader.engine = Elsewhere(store.path("chinese-encoder"))
+    monkeypatch.setattr(encoder, "_chinese", Tongue(reader, other.head))
+    english, chinese = "I am so happy for you, this is wonderful", "我今天太高兴了，谢谢你！"
+    assert [read(encoder, words).engine for words in (english, chinese)] == ["onnxruntime", "elsewhere"]
+    for words, engine in (([english, "好"], "onnxruntime"), (["ok", chinese], "elsewhere")):
+        both = encoder.encode([Sample("text", Text(text), 0, 0, 0) for text in words], 0).evidence
+        assert both is not None
+        assert both.engine == engine
+    reader.engine.close()
 
 
 def test_a_head_trained_on_english_reads_chinese_under_equal_priors(
