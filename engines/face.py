@@ -86,7 +86,7 @@ class FaceEncoder:
         familiar: Familiarity,
         rate_hz: float = RATE_HZ,
     ) -> None:
-        """`head` reads the `features` that `networks` give and speaks the agent's labels, `familiar` what the close
+        """`head` reads what all `networks` give, side by side (`views`), and speaks the agent's labels, `familiar` what the close
         network gives (`described`).
 
         Of each source one frame in 1/`rate_hz` seconds is looked at.
@@ -236,11 +236,6 @@ def open_finder(store: ModelStore, *, backend: Backend = "auto") -> FaceFinder:
 def near_then_far(near: Engine, far: Engine) -> FaceFinder:
     """Both networks as a cascade, with the borders that suit them."""
     return Cascade([Detector(near, border=NEAR_BORDER, least=NEAR_LEAST), Detector(far, border=FAR_BORDER)])
-
-
-def features(portraits: Sequence[Portrait], networks: Networks) -> F32:
-    """What the head reads of N faces, (N, D): all of `views`, side by side."""
-    return np.concatenate(views(portraits, networks), axis=1)
 
 
 def views(portraits: Sequence[Portrait], networks: Networks) -> tuple[F32, F32, F32]:

@@ -12,7 +12,7 @@ import pytest
 from agent.types import F32, U8, Evidence, Modality, Sample
 from engines import Array
 from engines.detector import Detector, Face
-from engines.face import FAR_BORDER, FaceEncoder, Networks, features, near_then_far, views
+from engines.face import FAR_BORDER, FaceEncoder, Networks, near_then_far, views
 from engines.familiarity import Familiarity
 from engines.head import Head
 from engines.portrait import (
@@ -276,7 +276,8 @@ def test_left_and_right_do_not_matter_but_to_the_general_network() -> None:
 def test_the_head_reads_what_the_networks_give(encoder: FaceEncoder) -> None:
     head = Head.load(store().path("face-head"))
     shown = take(portrait(), face_of(portrait())[0])
-    assert features([shown], Networks.open(store(), backend="onnxruntime")).shape == (1, len(head.mean))
+    seen = views([shown], Networks.open(store(), backend="onnxruntime"))
+    assert np.concatenate(seen, axis=1).shape == (1, len(head.mean))
 
 
 # The cut-out and its quality

@@ -162,7 +162,7 @@ def not_for_others(path: Path) -> None:
     One that systemd hands over (systemd.exec(5), ``LoadCredential=``) belongs to root, and an access control list lets
     the service's user read it: what its mode says of the group is that list's mask.
     """
-    handed = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/dev/null") in path.parents
+    handed = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/dev/null").resolve() in path.resolve().parents
     if mode := path.stat().st_mode & (0o037 if handed else 0o077):
         whom = "its group" if mode & 0o070 else "everybody"
         raise ValueError(f"{path} is a secret that {whom} may read or change; allow its owner alone: chmod 600 {path}")

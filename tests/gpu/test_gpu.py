@@ -69,7 +69,7 @@ def test_it_gives_what_onnx_runtime_gives_on_real_windows(
     assert all(error < allowed for error in worst.values()), worst
 
 
-@pytest.mark.parametrize("name", ["face-embedding", "voice-encoder", "language-encoder"])
+@pytest.mark.parametrize("name", ["face-embedding", "face-general", "voice-encoder", "language-encoder"])
 def test_graph_and_eager_agree_bit_for_bit(platform: Platform, plans: Path, fed: dict[str, Kept], name: str) -> None:
     path = ModelStore().path(name)
     graph, eager = (opened(platform, plans, name, "fp16", graphs=graphs) for graphs in (True, False))

@@ -15,7 +15,7 @@ import torch
 from engines import open_engine
 from engines.convert import faceapi
 from engines.detector import Detector
-from engines.face import FAR_BORDER, Networks, features
+from engines.face import FAR_BORDER, Networks, views
 from engines.head import Head
 from engines.portrait import take
 from engines.training import face
@@ -164,7 +164,7 @@ def test_a_folder_becomes_what_the_encoder_opens(
     wide = open_engine(out / "face.onnx", "onnxruntime")
     networks = Networks(engine("face-encoder"), wide, engine("face-general"))
     head = Head.load(out / "face.npz")
-    assert head.posterior(features([shown], networks)).sum() == pytest.approx(1)
+    assert head.posterior(np.concatenate(views([shown], networks), axis=1)).sum() == pytest.approx(1)
 
     made = {path: path.stat().st_mtime_ns for path in cache.glob("face-*.npz")}
     written = [(out / name).read_bytes() for name in ("face.onnx", "face.npz")]
