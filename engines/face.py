@@ -86,8 +86,8 @@ class FaceEncoder:
         familiar: Familiarity,
         rate_hz: float = RATE_HZ,
     ) -> None:
-        """`head` reads what all `networks` give, side by side (`views`), and speaks the agent's labels, `familiar` what the close
-        network gives (`described`).
+        """`head` reads what all `networks` give, side by side (`views`), and speaks the agent's labels; `familiar`
+        reads what the close one gives (`described`).
 
         Of each source one frame in 1/`rate_hz` seconds is looked at.
         """
