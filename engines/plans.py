@@ -28,7 +28,7 @@ from engines import Array, EngineError, Precision, Tensor
 log = logging.getLogger(__name__)
 
 MAGIC = b"ATTUNE-PLAN-1\n"
-REVISION = 2
+REVISION = 3
 """Raised where the same key would be built otherwise, so that older plans are not taken for it."""
 KEPT = 4
 """Plans of one model that are kept: those used last."""

@@ -6,8 +6,7 @@ Needs the packages of the extra ``models`` (onnx), and runs where plans are buil
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from engines import Array, EngineError, Precision
+
+log = logging.getLogger(__name__)
 
 WIDE_OPERATORS = (
     "BatchNormalization",
@@ -32,9 +33,6 @@ WIDE_OPERATORS = (
 """What stays in 32 bits in fp16: sums over many terms, and functions whose results leave the range of 16 bits."""
 PRODUCTS = ("MatMul", "Gemm")
 CONVOLUTIONS = ("Conv",)
-MOST_LOST = 0.05
-"""A layer stays wide in int8 where rounding its input to 8 bits loses more than this of its norm: a few great values
-set the step for all the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +46,19 @@ class Prepared:
 
 
 def prepare(
-    path: Path, precision: Precision, calibration: Path | None = None, *, convolutions: bool = True
+    path: Path,
+    precision: Precision,
+    calibration: Path | None = None,
+    *,
+    convolutions: bool = True,
+    step: Callable[[str], None] = log.info,
 ) -> Prepared:
     """The model of an ONNX file in `precision`.
 
     8-bit arithmetic whose scales are worked out at run time, which TensorRT does not have, becomes arithmetic in 32
     bits on the same weights. ``int8`` needs `calibration`, an ``.npz`` of inputs that `write_calibration` made of real
-    windows, and leaves `convolutions` alone if they are not wanted: TensorRT-RTX has none in 8 bits. Raises
-    `EngineError`.
+    windows, and leaves `convolutions` alone if they are not wanted: TensorRT-RTX has none in 8 bits. What of it is in 8
+    bits, `step` is told; where no layer bears it, the model is that of ``fp16``. Raises `EngineError`.
     """
     try:
         import onnx
@@ -84,13 +87,11 @@ def prepare(
                     f"{path.name}: int8 is fitted to real windows, and none are kept; run:"
                     " python launch.py models build --calibrate SESSION"
                 )
+            from engines.eight_bits import in_8_bits
+
             operators = PRODUCTS + CONVOLUTIONS if convolutions else PRODUCTS
-            return Prepared(reference, _in_8_bits(reference, fed, operators))
-
-
-def lost(absolute_most: float, norm: float, size: int) -> float:
-    """What rounding to 255 even steps between -`absolute_most` and it loses of an array's norm, on average."""
-    return float(absolute_most / 127 * np.sqrt(size / 12) / max(norm, 1e-12))
+            narrow = in_8_bits(reference, fed, operators, step=step)
+            return Prepared(reference, narrow or _in_16_bits(model))
 
 
 def dequantise(model: Any) -> int:
@@ -167,76 +168,3 @@ def _in_16_bits(model: Any) -> bytes:
     OnnxModel.graph_topological_sort(narrow.graph)  # its casts stand at the end
     content: bytes = narrow.SerializeToString()
     return content
-
-
-def _sensitive(reference: bytes, fed: list[dict[str, Array]], operators: Sequence[str]) -> list[str]:
-    """Names of the layers whose input, over all that was fed, loses more than `MOST_LOST` in 8 bits.
-
-    And of those that add up exponentials: a sum of odds that is rounded to nothing has no logarithm.
-    """
-    import onnx
-
-    from engines.ort import OrtEngine
-
-    model = onnx.load_from_string(reference)
-    known = {tensor.name for tensor in (*model.graph.initializer, *model.graph.output, *model.graph.input)}
-    layers = {node.name: node.input[0] for node in model.graph.node if node.op_type in operators}
-    odds = {output for node in model.graph.node if node.op_type == "Exp" for output in node.output}
-    for name in sorted({*layers.values()} - known):
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    engine = OrtEngine(Path("calibration"), content=model.SerializeToString())
-    most: dict[str, float] = {}
-    squares: dict[str, float] = {}
-    sizes: dict[str, int] = {}
-    for feeds in fed:
-        for name, array in {**feeds, **engine.infer(feeds)}.items():
-            wide = np.asarray(array, np.float64)
-            most[name] = max(most.get(name, 0.0), float(np.abs(wide).max()))
-            squares[name] = squares.get(name, 0.0) + float(np.square(wide).sum())
-            sizes[name] = sizes.get(name, 0) + wide.size
-    return [
-        layer
-        for layer, name in layers.items()
-        if name in odds or lost(most[name], squares[name] ** 0.5, sizes[name]) > MOST_LOST
-    ]
-
-
-def _in_8_bits(reference: bytes, fed: list[dict[str, Array]], operators: Sequence[str]) -> bytes:
-    """Quantise and dequantise nodes around the layers that bear it: symmetric, weights by channel, for TensorRT."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._feeds: Iterator[dict[str, Array]] = iter(fed)
-
-        def get_next(self) -> dict[str, Array] | None:
-            return next(self._feeds, None)
-
-    with tempfile.TemporaryDirectory() as folder:
-        wide, narrow = Path(folder) / "wide.onnx", Path(folder) / "narrow.onnx"
-        wide.write_bytes(reference)
-        quantize_static(
-            wide,
-            narrow,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(operators),
-            nodes_to_exclude=_sensitive(reference, fed, operators),
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "DedicatedQDQPair": True,
-            },
-        )
-        return narrow.read_bytes()

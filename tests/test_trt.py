@@ -18,11 +18,12 @@ from onnx import helper
 from agent.config import Config
 from agent.types import Modality, Sample
 from engines import Engine, EngineError, Placement, builder, open_engine, placement
+from engines.agreement import agree
 from engines.bindings import Bindings, shared_logger
 from engines.encoders import open_encoders
 from engines.models import ModelStore
 from engines.ort import OrtEngine
-from engines.placement import Deployment, Stopped, agree
+from engines.placement import Deployment, Stopped
 from engines.plan_builder import FEEDS, Kept, RecordingEngine, build_plans, recorded
 from engines.precision import prepare, write_calibration
 from engines.swap import SwappingEngine

@@ -17,11 +17,12 @@ from onnx import TensorProto, helper
 
 from engines import EngineError, Precision, Tensor, bindings
 from engines import rtx as rtx_only
+from engines.agreement import relative_error
 from engines.bindings import CLASSES, Bindings, Plan, load_bindings
 from engines.builder import build, probe
 from engines.models import ModelStore
 from engines.ort import OrtEngine
-from engines.placement import axes_of, relative_error
+from engines.placement import axes_of
 from engines.precision import dequantise, prepare, read_calibration, write_calibration
 from tests.engine_contract import linear
 

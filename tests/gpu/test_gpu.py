@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from engines import Engine, EngineError, Precision, placement
+from engines.agreement import TOLERANCE, relative_error
 from engines.models import ModelStore
 from engines.ort import OrtEngine
-from engines.placement import Deployment, relative_error
+from engines.placement import Deployment
 from engines.plan_builder import PLACED, Kept
 from engines.platforms import Platform
 from engines.trt import TrtEngine
@@ -65,7 +66,7 @@ def test_it_gives_what_onnx_runtime_gives_on_real_windows(
     seen = len(next(iter(errors.values()), []))
     figures.append({"model": name, "precision": precision, "inputs": seen, "worst": worst, "build_s": round(took, 1)})
     # The language encoder as shipped rounds its activations to 8 bits, the plan does not.
-    allowed = 0.3 if name == "language-encoder" or precision == "int8" else placement.TOLERANCE[precision]
+    allowed = 0.3 if name == "language-encoder" or precision == "int8" else TOLERANCE[precision]
     assert all(error < allowed for error in worst.values()), worst
 
 
