@@ -12,7 +12,8 @@ import pytest
 from agent.types import F32, U8, Evidence, Modality, Sample
 from engines import Array
 from engines.detector import Detector, Face
-from engines.face import FAR_BORDER, FaceEncoder, Networks, near_then_far, views
+from engines.face import FAR_BORDER, FaceEncoder, near_then_far
+from engines.face_networks import Networks, views
 from engines.familiarity import Familiarity
 from engines.head import Head
 from engines.portrait import (

@@ -10,7 +10,7 @@ import pytest
 from engines.bindings import load_bindings
 from engines.builder import build
 from engines.detector import Face
-from engines.face import both_ways, colours
+from engines.face_networks import both_ways, colours
 from engines.mel import log_mel
 from engines.ort import OrtEngine
 from engines.portrait import MARGIN, SIDE, WIDE_MARGIN, WIDE_SIDE, take, window

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from agent.types import F32, U8
 from engines import open_engine
 from engines.detector import Face, FaceFinder
-from engines.face import Networks, both_ways, colours, described, in_general, mirrored_mean, near_then_far
+from engines.face import near_then_far
+from engines.face_networks import Networks, both_ways, colours, described, in_general, mirrored_mean
 from engines.familiarity import Familiarity
 from engines.models import ModelStore, sha256_of
 from engines.portrait import Portrait, choose, take, visible
@@ -85,9 +86,9 @@ class Shown:
     stems: npt.NDArray[np.float16]
     """(N, W, 2, 128, 14, 14): what the fixed part of the wide network makes of it; [:, :, 1] of its mirror image."""
     general: F32
-    """(N, W, G): what `engines.face.in_general` gives."""
+    """(N, W, G): what `engines.face_networks.in_general` gives."""
     close: F32
-    """(N, W, D): what `engines.face.described` gives."""
+    """(N, W, D): what `engines.face_networks.described` gives."""
     before: F32
     """(N, W, E): the wide network's embedding before any training, the mean of both ways round."""
     quality: Floats

@@ -27,7 +27,8 @@ from engines.bindings import load_bindings
 from engines.builder import build
 from engines.detector import Face
 from engines.encoders import open_encoders
-from engines.face import Networks, mirrored_mean, open_finder, views
+from engines.face import open_finder
+from engines.face_networks import Networks, mirrored_mean, views
 from engines.head import Head
 from engines.mel import log_mel
 from engines.models import ModelStore

@@ -15,7 +15,8 @@ import torch
 from engines import open_engine
 from engines.convert import faceapi
 from engines.detector import Detector
-from engines.face import FAR_BORDER, Networks, views
+from engines.face import FAR_BORDER
+from engines.face_networks import Networks, views
 from engines.head import Head
 from engines.portrait import take
 from engines.training import face
