@@ -74,17 +74,15 @@ def make(
     model: Path, key: PlanKey, bindings: Bindings, *, calibration: Path | None, step: Callable[[str], None]
 ) -> StoredPlan:
     """The plan for the ONNX file `model`, with a stored input and ONNX Runtime's answer to it. Raises `EngineError`."""
-    from engines.eight_bits import split
     from engines.ort import OrtEngine
-    from engines.precision import prepare, read_calibration
+    from engines.precision import prepare
 
     step(f"preparing {key.precision}")
     prepared = prepare(model, key.precision, calibration, convolutions=key.flavour != rtx.FLAVOUR, step=step)
     engine = OrtEngine(model, content=prepared.reference)
     try:
-        # What is fitted to real windows can be checked by a real one only: noise is beyond its steps.
-        _, real = split(read_calibration(calibration)) if calibration and key.precision == "int8" else ([], [])
-        fed = real[len(real) // 2] if real else probe(engine.inputs, key.axes)
+        held = prepared.held
+        fed = held[len(held) // 2] if held else probe(engine.inputs, key.axes)
         expected = engine.infer(fed)
         step("compiling")
         plan = build(bindings, prepared.model, name=key.model, axes=key.axes, flavour=key.flavour)

@@ -31,22 +31,27 @@ Feeds = dict[str, Array]
 
 
 def in_8_bits(
-    reference: bytes, fed: Sequence[Feeds], operators: Collection[str], *, step: Callable[[str], None]
+    reference: bytes,
+    fitting: Sequence[Feeds],
+    held: Sequence[Feeds],
+    operators: Collection[str],
+    *,
+    step: Callable[[str], None],
 ) -> bytes | None:
     """The network with those layers in 8 bits that bear it; None where no choice of them keeps it near itself.
 
-    `operators` are the kinds of layers that may be; `step` is told what was chosen. The same windows give the same
-    bytes.
+    The windows are as `split` deals them. `operators` are the kinds of layers that may be; `step` is told what was
+    chosen. The same windows give the same bytes.
     """
-    fitting, held = split(fed)
     losses = losses_of(reference, fitting, operators)
+    expected = answers(reference, held)
     tried: list[str] = []
     for most in MOST_LOST:
         layers = [layer for layer, share in losses.items() if share <= most]
         if layers in ([], tried):
             continue
         narrow, tried = quantised(reference, fitting, layers), layers
-        off = farthest(reference, narrow, held)
+        off = farthest(answers(narrow, held), expected)
         if off <= MOST_OFF:
             step(
                 f"int8: {len(layers)} of {len(losses)} layers, those that it puts off by up to {100 * most:g} %;"
@@ -65,14 +70,16 @@ def split(fed: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
     return [feeds for i, feeds in enumerate(fed) if i not in held], [fed[i] for i in held]
 
 
-def farthest(reference: bytes, narrow: bytes, fed: Sequence[Feeds]) -> float:
+def answers(model: bytes, fed: Sequence[Feeds]) -> list[Feeds]:
+    """What the network puts out for each window."""
+    engine = OrtEngine(Path("int8"), content=model)
+    return [engine.infer(feeds) for feeds in fed]
+
+
+def farthest(found: Sequence[Feeds], expected: Sequence[Feeds]) -> float:
     """Greatest error of any output in any window; not a number where one of them is not."""
-    wide, engine = (OrtEngine(Path("int8"), content=content) for content in (reference, narrow))
-    errors = []
-    for feeds in fed:
-        found = engine.infer(feeds)
-        errors += [relative_error(found[name], wanted) for name, wanted in wide.infer(feeds).items()]
-    return float(np.max(errors))
+    pairs = zip(found, expected, strict=True)
+    return float(np.max([relative_error(own[name], wanted[name]) for own, wanted in pairs for name in wanted]))
 
 
 def losses_of(reference: bytes, fed: Sequence[Feeds], operators: Collection[str]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from agent.imaging import PictureError, refuse_no_picture
 from agent.types import F32, F64, U8, Evidence, Frame, Modality, Reading, Region, Sample
 from engines import Backend, Engine, open_engine
 from engines.detector import Cascade, Detector, Face, FaceFinder
@@ -169,18 +170,20 @@ class FaceEncoder:
         """The frame's pixels, or None, with one warning per source, where they are not what `Frame` promises."""
         assert isinstance(sample.payload, Frame), f"{sample.source} sent {type(sample.payload).__name__} as a frame"
         bgr = sample.payload.bgr
-        if bgr.dtype == np.uint8 and bgr.ndim == 3 and bgr.shape[2] == 3 and bgr.size:
-            return bgr
-        if sample.source not in self._warned:
-            self._warned.add(sample.source)
-            log.warning(
-                "%s: a frame of %s %s, where uint8 (height, width, 3) is wanted; such frames count as showing no face"
-                " (said once; look at its driver)",
-                sample.source,
-                bgr.dtype,
-                bgr.shape,
-            )
-        return None
+        try:
+            refuse_no_picture(bgr)
+        except PictureError:
+            if sample.source not in self._warned:
+                self._warned.add(sample.source)
+                log.warning(
+                    "%s: a frame of %s %s, where uint8 (height, width, 3) is wanted; such frames count as showing no"
+                    " face (said once; look at its driver)",
+                    sample.source,
+                    bgr.dtype,
+                    bgr.shape,
+                )
+            return None
+        return bgr
 
     def _evidence(self, source: str, looks: Sequence[tuple[Sample, _Look]]) -> Evidence | None:
         """The mean of the posteriors of one source's frames, and of their embeddings, weighted by quality.

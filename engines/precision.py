@@ -6,7 +6,7 @@ Needs the packages of the extra ``models`` (onnx), and runs where plans are buil
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Prepared:
     """ONNX, in 32 bits."""
     model: bytes
     """ONNX, in the precision that was asked for, with inputs and outputs of the reference's types."""
+    held: Sequence[Mapping[str, Array]] = ()
+    """Real windows that nothing was fitted to, for int8, which noise cannot check: it is beyond the steps."""
 
 
 def prepare(
@@ -87,11 +89,12 @@ def prepare(
                     f"{path.name}: int8 is fitted to real windows, and none are kept; run:"
                     " python launch.py models build --calibrate SESSION"
                 )
-            from engines.eight_bits import in_8_bits
+            from engines.eight_bits import in_8_bits, split
 
             operators = PRODUCTS + CONVOLUTIONS if convolutions else PRODUCTS
-            narrow = in_8_bits(reference, fed, operators, step=step)
-            return Prepared(reference, narrow or _in_16_bits(model))
+            fitting, held = split(fed)
+            narrow = in_8_bits(reference, fitting, held, operators, step=step)
+            return Prepared(reference, narrow or _in_16_bits(model), held)
 
 
 def dequantise(model: Any) -> int:
